@@ -1,0 +1,80 @@
+"""The verbs of zarpar-host, and the form of requests and answers.
+
+A request is one JSON object on standard input (release.prepare: followed by a newline and the archive's bytes);
+the answer is one JSON object on standard output. A failure is an answer too: {"failed": true, "msg": ...}.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from zarpar_host.errors import HostError
+
+# verb -> (module, function); modules are imported only when asked for, which keeps every call short
+VERBS = {
+    "facts": ("facts", "gather"),
+    "apply": ("apply", "apply"),
+    "status": ("releases", "status"),
+    "history": ("releases", "history"),
+    "prepare": ("releases", "prepare"),
+    "migrate": ("migrate", "migrate"),
+    "activate": ("switch", "activate"),
+    "confirm": ("switch", "confirm"),
+    "rollback": ("switch", "rollback"),
+    "expire": ("switch", "expire"),
+    "drain": ("switch", "drain"),
+    "recover": ("switch", "recover"),
+}
+TAKES_ARCHIVE = {"prepare"}
+
+
+def main(argv: list[str]) -> int:
+    """Run one verb; 0 when it did what was asked, 1 when it failed, 2 for a wrong call."""
+    if len(argv) < 1 or argv[0] not in VERBS:
+        print(f"usage: zarpar-host VERB   (one of: {', '.join(VERBS)})", file=sys.stderr)
+        return 2
+    os.umask(0o022)
+    started = time.monotonic()
+    answer = _answer(argv[0], argv[1:], sys.stdin.buffer)
+    answer["seconds"] = round(time.monotonic() - started, 3)
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 1 if answer.get("failed") else 0
+
+
+def _answer(verb: str, words: list[str], stream: BinaryIO) -> dict[str, Any]:
+    try:
+        request = _request(verb, words, stream)
+        module, name = VERBS[verb]
+        function: Callable[..., dict[str, Any]] = getattr(importlib.import_module(f"zarpar_host.{module}"), name)
+        if verb == "facts":
+            return function()
+        return function(request, stream) if verb in TAKES_ARCHIVE else function(request)
+    except HostError as error:
+        return {
+            "failed": True,
+            "msg": "\n".join(part for part in (error.summary, error.detail) if part),
+            "hint": error.hint,
+            "kind": error.kind,
+        }
+
+
+def _request(verb: str, words: list[str], stream: BinaryIO) -> dict[str, Any]:
+    """Words of the form key=value (for people and units), else one line of JSON on standard input."""
+    if words:
+        return dict(word.split("=", 1) for word in words if "=" in word)
+    if sys.stdin.isatty():
+        return {}
+    line = stream.readline()
+    try:
+        request = json.loads(line) if line.strip() else {}
+    except ValueError as error:
+        raise HostError(f"{verb}: the request is not JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise HostError(f"{verb}: the request is not an object")
+    return request

@@ -1,0 +1,196 @@
+"""What a host knows of an app's releases. state.json holds the one durable fact: which release is live.
+
+Everything else (nginx's include, running slots) is derived from it and can be made again by `switch.recover`.
+Order is by sequence number, never by date: clocks lie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zarpar_host.errors import HostError
+from zarpar_host.files import sync_directory, write_json
+
+SLOTS = ("blue", "green")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where an app's things are on the host. root is another folder in unit tests only."""
+
+    app: str
+    root: Path = Path("/")
+
+    @property
+    def home(self) -> Path:
+        return self.root / "srv" / self.app
+
+    @property
+    def data(self) -> Path:
+        return self.root / "var/lib/zarpar/apps" / self.app
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "etc/zarpar/apps" / self.app
+
+    @property
+    def live_include(self) -> Path:
+        return self.root / "etc/nginx/zarpar/live" / f"{self.app}.conf"
+
+    @property
+    def runtime(self) -> Path:
+        return self.root / "run/zarpar"
+
+    def release(self, release: str) -> Path:
+        return self.home / "releases" / release
+
+    def environment(self, release: str) -> Path:
+        return self.settings / "env" / release
+
+    def slot_file(self, slot: str) -> Path:
+        return self.settings / "slots" / slot
+
+    def socket(self, slot: str) -> Path:
+        return self.runtime / f"{self.app}-{slot}" / "gunicorn.sock"
+
+    def unit(self, slot: str) -> str:
+        return f"zarpar-{self.app}@{slot}.service"
+
+
+@dataclass(frozen=True)
+class Live:
+    """A release in a slot."""
+
+    release: str
+    slot: str
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A switch that nobody has confirmed yet: where it came from, and the token that confirms it."""
+
+    token: str
+    origin: Live | None
+
+
+@dataclass
+class State:
+    """The content of state.json."""
+
+    sequence: int = 0
+    live: Live | None = None
+    pending: Pending | None = None
+    releases: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def note(self, release: str, **facts: Any) -> None:
+        """Add facts about a release; a new one gets the next sequence number."""
+        if release not in self.releases:
+            self.sequence += 1
+            self.releases[release] = {"sequence": self.sequence, "status": "new"}
+        self.releases[release].update(facts)
+
+    def newest_first(self) -> list[str]:
+        """Release ids, the one that was live (or, if never, prepared) last first."""
+        return sorted(self.releases, key=lambda name: -self._order(name))
+
+    def _order(self, release: str) -> int:
+        facts = self.releases[release]
+        return int(facts.get("activated") or facts["sequence"])
+
+    def previous(self) -> str:
+        """The newest good release other than the live one; empty when there is none."""
+        live = self.live.release if self.live else ""
+        good = [name for name in self.newest_first() if self.releases[name]["status"] == "good" and name != live]
+        return good[0] if good else ""
+
+
+def load(places: Places) -> State:
+    """Read state.json; an app that was never prepared has an empty state."""
+    path = places.data / "state.json"
+    if not path.exists():
+        return State()
+    raw = json.loads(path.read_text())
+    live, pending = raw["live"], raw["pending"]
+    return State(
+        sequence=raw["sequence"],
+        live=Live(**live) if live else None,
+        pending=Pending(pending["token"], Live(**pending["origin"]) if pending["origin"] else None)
+        if pending
+        else None,
+        releases=raw["releases"],
+    )
+
+
+def save(places: Places, state: State) -> None:
+    """Write state.json durably, in one step."""
+    places.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_json(places.data / "state.json", asdict(state))
+
+
+def record(places: Places, event: str, **facts: Any) -> None:
+    """Append a line to the app's history. The wall clock in it is for people only."""
+    places.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = places.data / "history.jsonl"
+    created = not path.exists()
+    line = {"event": event, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **facts}
+    with path.open("a") as handle:
+        os.fchmod(handle.fileno(), 0o600)
+        handle.write(json.dumps(line) + "\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    if created:
+        sync_directory(path.parent)
+
+
+def read_history(places: Places) -> list[dict[str, Any]]:
+    """All whole lines of the history, oldest first; a line cut by a power loss is passed over."""
+    path = places.data / "history.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    events = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            events.append(json.loads(line))
+    return events
+
+
+@contextlib.contextmanager
+def locked(places: Places, who: str, verb: str, wait: float = 10) -> Iterator[None]:
+    """Hold the app on this host for one verb; the kernel frees it when the process ends, however it ends.
+
+    Raises HostError naming the holder when it is not free within `wait` seconds.
+    """
+    places.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait
+    with (places.runtime / f"{places.app}.lock").open("a+") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    handle.seek(0)
+                    holder = handle.read().strip() or "unknown"
+                    raise HostError(
+                        f"{places.app} is being worked on: {holder}",
+                        hint="Wait for it to end, then run the same command again.",
+                        kind="locked",
+                    ) from None
+                time.sleep(0.1)
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"{verb} by {who or 'the host itself'}, process {os.getpid()}")
+        handle.flush()
+        yield
+
+
+def all_apps(root: Path = Path("/")) -> list[Places]:
+    """Every app with a state on this host."""
+    return [Places(path.parent.name, root) for path in sorted((root / "var/lib/zarpar/apps").glob("*/state.json"))]

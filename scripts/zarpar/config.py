@@ -1,0 +1,262 @@
+"""The apps model: what a user may say about an app, checked whole before any host is touched.
+
+Used by the action plugins (so plain `ansible-playbook` checks the same) and by nothing that prints. Pure data:
+no Ansible here. `load_apps` takes what the inventory says; `App.for_host` gives what templates get.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from zarpar.errors import BadData
+
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+DOMAIN = rf"^(?=.{{4,253}}$)({LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]\Z"
+APP_NAME = r"^[a-z][a-z0-9-]{0,29}\Z"
+URL_PREFIX = r"^/([A-Za-z0-9_][A-Za-z0-9._-]*/)+\Z"
+TREE_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*\Z"
+REF = r"^[A-Za-z0-9][A-Za-z0-9._/@^~+-]{0,199}\Z"
+DOTTED = r"[A-Za-z_][A-Za-z0-9_.]*"
+ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
+ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z"
+
+# Names of accounts, services and folders that exist on a Debian host: an app may not take them over.
+RESERVED_NAMES = frozenset(
+    """
+    root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody sshd messagebus
+    systemd-network systemd-resolve systemd-timesync systemd-journal systemd-coredump postgres redis valkey
+    nginx certbot zarpar deploy admin sudo adm staff users shadow utmp video audio disk tty dialout docker ssl-
+    cert crontab ssh polkitd uuidd tcpdump fail2ban debian-exim operator src ftp
+    """.split()  # noqa: SIM905 - easier to read and to extend
+)
+# Set by Zarpar for every app, or able to change what the start of an app means.
+RESERVED_ENV = frozenset(
+    """
+    PATH HOME USER LOGNAME SHELL LD_PRELOAD LD_LIBRARY_PATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV
+    GUNICORN_CMD_ARGS NOTIFY_SOCKET LISTEN_FDS RUNTIME_DIRECTORY DATABASE_URL UPLOADS_DIR
+    """.split()  # noqa: SIM905 - easier to read and to extend
+)
+
+Text = Annotated[str, StringConstraints(pattern=ONE_LINE, max_length=4096)]
+Domain = Annotated[str, StringConstraints(pattern=DOMAIN)]
+Seconds = Annotated[int, Field(ge=1, le=86_400)]
+
+
+class Model(BaseModel):
+    """Strict: an unknown key or another type than the declared one is refused by name."""
+
+    # python-re for look-ahead; every pattern ends in \Z, because $ also matches before a final newline
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, regex_engine="python-re")
+
+
+class Source(Model):
+    """Where the code is: a Git repository's address, or a checkout on the controller."""
+
+    repo: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@:/._~+%-]{2,499}\Z")] = ""
+    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/~][^\x00-\x1f\x7f]{0,499}\Z")] = ""
+    ref: Annotated[str, StringConstraints(pattern=REF)] = "HEAD"
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Source:
+        if bool(self.repo) == bool(self.path):
+            raise ValueError("give either `repo` (an address that git can clone) or `path` (a local checkout)")
+        if ".." in self.ref:
+            raise ValueError("ref: a range of commits is not a release")
+        if "::" in self.repo:
+            raise ValueError("repo: git's helper protocols (name::address) are not allowed")
+        return self
+
+
+class Health(Model):
+    """When a release counts as healthy: `passes` answers in a row within `timeout` seconds."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/?=&%-]{0,199}\Z")] = "/health"
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    host: Domain | Literal[""] = ""
+    body: Text = ""
+    timeout: Seconds = 60
+    passes: Annotated[int, Field(ge=1, le=20)] = 2
+
+
+class Gunicorn(Model):
+    """gunicorn's settings, by gunicorn's names; workers "auto" is 2 x CPUs + 1, bounded by memory."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    worker_class: Literal["sync", "gthread", "gevent", "uvicorn.workers.UvicornWorker", "asgi"] = "gthread"
+    timeout: Seconds = 120
+    graceful_timeout: Seconds = 30
+    keepalive: Annotated[int, Field(ge=0, le=3600)] = 5
+    max_requests: Annotated[int, Field(ge=0)] = 1000
+    max_requests_jitter: Annotated[int, Field(ge=0)] = 50
+    preload: bool = False
+    limit_request_line: Annotated[int, Field(ge=0, le=8190)] = 8190
+    limit_request_fields: Annotated[int, Field(ge=1, le=32768)] = 100
+    limit_request_field_size: Annotated[int, Field(ge=0)] = 8190
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    access_log: bool = True
+
+
+class Limits(Model):
+    """What one slot of the app may use; memory as systemd writes it ("512M"), empty for no limit."""
+
+    memory: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,6}[MG])?\Z")] = ""
+    tasks: Annotated[int, Field(ge=16, le=65_536)] = 512
+    files: Annotated[int, Field(ge=256, le=1_048_576)] = 8192
+
+
+class App(Model):
+    """One app, as the inventory says it. Keys and defaults are the reference; docs/APPS.md explains them."""
+
+    domains: Annotated[list[Domain], Field(min_length=1, max_length=100)]
+    source: Source
+    tls: Literal["letsencrypt", "off"] = "letsencrypt"
+    wsgi: Annotated[str, StringConstraints(pattern=rf"^({DOTTED}:{DOTTED}(\(\))?)?\Z")] = ""
+    python: Annotated[str, StringConstraints(pattern=r"^(3\.[0-9]{1,2}(\.[0-9]{1,2})?)?\Z")] = ""
+    database: Literal["", "postgres"] = ""
+    database_password: Annotated[str, Field(max_length=500, repr=False)] = ""
+    migrate: Text = ""
+    build: Annotated[list[Text], Field(max_length=50)] = []
+    health: Health = Health()
+    static: dict[
+        Annotated[str, StringConstraints(pattern=URL_PREFIX)],
+        Annotated[str, StringConstraints(pattern=TREE_PATH)],
+    ] = {}
+    uploads: dict[
+        Annotated[str, StringConstraints(pattern=URL_PREFIX)],
+        Annotated[str, StringConstraints(pattern=TREE_PATH)],
+    ] = {}
+    env: Annotated[dict[str, str | int], Field(repr=False)] = {}
+    gunicorn: Gunicorn = Gunicorn()
+    client_max_body_size: Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5}[kKmMgG])\Z")] = "16M"
+    logs: Literal["journal", "file"] = "journal"
+    drain: Seconds = 30
+    limits: Limits = Limits()
+    hsts: Annotated[int, Field(ge=0, le=63_072_000)] = 63_072_000
+    keep: Annotated[int, Field(ge=2, le=100)] = 5
+
+    @model_validator(mode="after")
+    def _agree(self) -> App:
+        if len(set(self.domains)) != len(self.domains):
+            raise ValueError("domains: a domain is named twice")
+        both = set(self.static) & set(self.uploads)
+        if both:
+            raise ValueError(f"uploads: {min(both)} is served as static already")
+        for url in [*self.static, *self.uploads]:
+            if ".." in url or url.startswith("/.well-known/"):
+                raise ValueError(f"static, uploads: {url} cannot be served")
+        for path in [*self.static.values(), *self.uploads.values()]:
+            if ".." in path.split("/"):
+                raise ValueError(f"static, uploads: {path} leads out of the app")
+        for name, value in self.env.items():
+            _check_env(name, value)
+        return self
+
+    def for_host(self, name: str, database_url: str) -> dict[str, Any]:
+        """What templates and zarpar-host get: defaults filled in, lists where order matters, all texts plain."""
+        plain = self.model_dump()
+        plain |= {
+            "name": name,
+            "canonical": self.domains[0],
+            "upstream": "zarpar_" + name.replace("-", "_"),
+            "static": [{"url": url, "path": path} for url, path in sorted(self.static.items())],
+            "uploads": [{"url": url, "path": path} for url, path in sorted(self.uploads.items())],
+            "env": {key: str(value) for key, value in sorted(self.env.items())},
+            "database_url": database_url,
+        }
+        plain["gunicorn"]["workers"] = 0 if self.gunicorn.workers == "auto" else self.gunicorn.workers
+        plain["health"]["host"] = self.health.host or self.domains[0]
+        return plain
+
+
+def _check_env(name: str, value: str | int) -> None:
+    if not ENV_NAME.fullmatch(name):
+        raise ValueError("env: a name may have letters, digits and _, and may not begin with a digit")
+    if name in RESERVED_ENV or name.startswith("ZARPAR_"):
+        raise ValueError(f"env.{name}: this name is set by Zarpar")
+    if isinstance(value, str) and re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value):
+        raise ValueError(f"env.{name}: the value has a control character")
+    if isinstance(value, str) and len(value) > 100_000:
+        raise ValueError(f"env.{name}: the value is longer than 100,000 characters")
+
+
+def load_apps(raw: object) -> dict[str, App]:
+    """Check the whole of `apps`. Raises BadData, naming each wrong key by its path; no value is shown."""
+    if not isinstance(raw, Mapping) or not raw:
+        raise BadData("apps: no app is defined", hint="Begin with the example in inventories/prod/group_vars.")
+    problems: list[str] = []
+    apps: dict[str, App] = {}
+    for name, entry in raw.items():
+        problem = name_problem(name)
+        if problem:
+            problems.append(problem)
+            continue
+        try:
+            apps[name] = App.model_validate(entry)
+        except ValidationError as error:
+            said = [_say(f"apps.{name}", dict(item)) for item in error.errors()]
+            problems += list({line.split(": ")[0]: line for line in reversed(said)}.values())[::-1]
+    problems += _shared_domains(apps)
+    if problems:
+        raise BadData(problems[0], detail="\n".join(problems[1:]), hint="All keys: docs/APPS.md.")
+    return dict(sorted(apps.items()))
+
+
+def name_problem(name: object) -> str:
+    """Why this cannot be the name of an app; empty when it can."""
+    if not isinstance(name, str) or not re.fullmatch(APP_NAME, name):
+        return f"apps: {str(name)[:40]!r} is not an app's name (a-z, 0-9 and -, first a letter, at most 30)"
+    if name in RESERVED_NAMES:
+        return f"apps.{name}: this name belongs to the system; choose another"
+    return ""
+
+
+def _shared_domains(apps: Mapping[str, App]) -> list[str]:
+    owners: dict[str, str] = {}
+    problems = []
+    for name, app in apps.items():
+        for domain in app.domains:
+            if owners.setdefault(domain, name) != name:
+                problems.append(f"apps.{name}.domains: {domain} is a domain of apps.{owners[domain]} already")
+    return problems
+
+
+WORDS = {
+    "extra_forbidden": "unknown key",
+    "missing": "is required",
+    "string_type": "must be a text (in quotes, when it looks like a number)",
+    "string_pattern_mismatch": "has a form that is not allowed here",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "list_type": "must be a list",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+}
+
+
+def _say(where: str, error: dict[str, Any]) -> str:
+    """One line for one pydantic error: the path of the key and what is wrong with it; a secret is never shown."""
+    path = where
+    secret = error["loc"][:1] in (("env",), ("database_password",))
+    for part in error["loc"][:2] if secret else error["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif re.fullmatch(r"[A-Za-z_][\w-]*|/[\w./-]*", str(part)) and not str(part).startswith("constrained-"):
+            path += f".{part}"
+    words = WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    shown = "" if secret or not isinstance(error["input"], str | int | float) else f" {str(error['input'])[:60]!r}"
+    return f"{path}:{shown if error['type'] == 'string_pattern_mismatch' else ''} {words}"
+
+
+def database_url(app: str, password: str, host: str) -> str:
+    """Where an app finds its database: over the socket by peer login (host empty), else by scram over TLS."""
+    if not host:
+        return f"postgresql://{app}@/{app}?host=/run/postgresql"
+    where = f"[{host}]" if ":" in host else host
+    return f"postgresql://{app}:{quote(password, safe='')}@{where}:5432/{app}?sslmode=require"

@@ -1,0 +1,50 @@
+"""Which release of which app a run is about: settled once, so that a branch that moves meanwhile changes nothing."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zarpar import source
+from zarpar.config import REF, App
+from zarpar.errors import BadData
+
+
+def selected(apps: Mapping[str, App], wanted: object) -> list[str]:
+    """The names of the apps that the run is for: all, or those of `zarpar_apps` (a list, or "a,b")."""
+    words = wanted.split(",") if isinstance(wanted, str) else list(wanted or [])  # type: ignore[call-overload]
+    names = [str(word).strip() for word in words if str(word).strip()]
+    for name in names:
+        if name not in apps:
+            raise BadData(f"zarpar_apps: there is no app {name[:40]!r}", hint=f"Known: {', '.join(apps)}")
+    return names or list(apps)
+
+
+def settle(apps: Mapping[str, App], task_vars: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """App name -> the commit, tree and release id to deploy. Raises BadData for a wrong ref or source."""
+    ref = str(task_vars.get("zarpar_ref") or "")
+    if ref and (not re.fullmatch(REF, ref) or ".." in ref):
+        raise BadData(f"zarpar_ref: {ref[:60]!r} is not a commit, branch or tag")
+    inventory = Path(str(task_vars["inventory_dir"]))
+    plan = {}
+    for name in selected(apps, task_vars.get("zarpar_apps")):
+        commit = source.resolve(name, apps[name], inventory, ref)
+        plan[name] = {
+            **source.as_facts(commit),
+            "id": source.release_id(apps[name], commit),
+            "by": operator(),
+        }
+    return plan
+
+
+def operator() -> str:
+    """Who deploys, and from where: for the history and for those who must wait."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

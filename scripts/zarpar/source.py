@@ -1,0 +1,175 @@
+"""An app's source: one commit of a Git repository, and the archive of its tree that goes to the hosts."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from zarpar.config import App
+from zarpar.errors import BadData
+
+GIT_LIMIT = 600
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit's tree as an app's source: where it is, what it is, and what its Procfile says."""
+
+    folder: str
+    commit: str
+    tree: str
+    subject: str
+    author: str
+    dirty: bool
+    wsgi: str
+    migrate: str
+
+
+def cache_folder() -> Path:
+    """Where mirrors of repositories are kept: $XDG_CACHE_HOME/zarpar."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "zarpar"
+
+
+def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
+    """The commit that an app's source means now. A relative path is relative to the inventory's folder.
+
+    Raises BadData, naming the key, for a folder that is no checkout or a ref that does not exist.
+    """
+    ref = ref or app.source.ref
+    key = f"apps.{name}.source"
+    if app.source.path:
+        folder = (inventory / Path(app.source.path).expanduser()).resolve()
+        if not folder.is_dir():
+            raise BadData(f"{key}.path: there is no folder {folder}")
+    else:
+        folder = _mirror(key, app.source.repo)
+    inside = _git(folder, "rev-parse", "--show-prefix")
+    if inside.returncode != 0:
+        raise BadData(
+            f"{key}.path: {folder} is not in a Git checkout",
+            detail=inside.stderr.strip(),
+            hint=f"cd {shlex.quote(str(folder))} && git init && git add -A && git commit -m 'First version'",
+        )
+    prefix = inside.stdout.strip().rstrip("/")
+    found = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if found.returncode != 0:
+        raise BadData(f"{key}.ref: {ref} is not a commit, branch or tag of {app.source.repo or folder}")
+    commit = found.stdout.strip()
+    tree = _git(folder, "rev-parse", "--verify", "--quiet", f"{commit}:{prefix}").stdout.strip()
+    if not tree:
+        raise BadData(f"{key}.path: {prefix} does not exist in {ref}", hint="Is it committed?")
+    subject, author = _git(folder, "log", "-1", "--format=%s%x00%an", commit).stdout.rstrip("\n").split("\0")
+    changes = _git(folder, "status", "--porcelain", "--", ".").stdout if app.source.path else ""
+    processes = parse_procfile(_git(folder, "show", f"{tree}:Procfile").stdout)
+    return Commit(
+        folder=str(folder),
+        commit=commit,
+        tree=tree,
+        subject=_one_line(subject),
+        author=_one_line(author),
+        dirty=bool(changes.strip()),
+        wsgi=app.wsgi or wsgi_of(processes.get("web", "")) or "wsgi:app",
+        migrate=app.migrate or processes.get("release", ""),
+    )
+
+
+def release_id(app: App, source: Commit) -> str:
+    """<commit>-<fingerprint>: the same input gives the same id, on every host and every run."""
+    matters = app.model_dump(
+        include={
+            "python",
+            "build",
+            "env",
+            "gunicorn",
+            "limits",
+            "logs",
+            "uploads",
+            "database",
+            "database_password",
+        }
+    )
+    text = json.dumps([1, source.tree, source.wsgi, source.migrate, matters], sort_keys=True)
+    return f"{source.commit[:8]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def archive(source: Commit) -> bytes:
+    """The tree as a compressed tar archive; the same bytes each time."""
+    made = subprocess.run(  # noqa: S603 - fixed words and a commit's hash
+        ["git", "-C", source.folder, "archive", "--format=tar", source.commit],  # noqa: S607
+        capture_output=True,
+        check=False,
+        timeout=GIT_LIMIT,
+    )
+    if made.returncode != 0:
+        raise BadData(f"git archive failed in {source.folder}", detail=made.stderr.decode(errors="replace").strip())
+    return gzip.compress(made.stdout, compresslevel=5, mtime=0)
+
+
+def parse_procfile(text: str) -> dict[str, str]:
+    """The processes of a Procfile: `name: command` lines; comments and other lines are passed over."""
+    found = (re.match(r"^([A-Za-z0-9_-]+):\s*(\S.*)$", line) for line in text.splitlines())
+    return {match.group(1): match.group(2).strip() for match in found if match}
+
+
+def wsgi_of(command: str) -> str:
+    """The `module:callable` of a Procfile's gunicorn line; empty when it has none."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return ""
+    named = [word for word in words if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*(\(\))?", word)]
+    return named[-1] if named and "gunicorn" in command else ""
+
+
+def as_facts(source: Commit) -> dict[str, object]:
+    """For Ansible's variables."""
+    return asdict(source)
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text)[:200]
+
+
+def _mirror(key: str, repo: str) -> Path:
+    """A bare mirror of a repository in the cache, brought up to date; one process at a time."""
+    folder = cache_folder() / "repos" / f"{hashlib.sha256(repo.encode()).hexdigest()[:20]}.git"
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / "HEAD").exists():
+            done = _git(folder, "fetch", "--quiet", "--prune", "origin")
+        else:
+            done = _git(folder.parent, "clone", "--quiet", "--mirror", "--", repo, str(folder))
+    if done.returncode != 0:
+        raise BadData(
+            f"{key}.repo: git cannot read {repo}",
+            detail=done.stderr.strip()[-1000:],
+            hint=f"Try it by hand: git ls-remote {shlex.quote(repo)}",
+        )
+    return folder
+
+
+def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8"}
+    try:
+        return subprocess.run(  # noqa: S603 - an argument list; refs come behind --end-of-options
+            ["git", "-C", str(folder), *words],  # noqa: S607
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=GIT_LIMIT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError as error:
+        raise BadData("git is not installed on this machine", hint="apt-get install git") from error

@@ -1,0 +1,143 @@
+"""From what an inventory says to plain data: users' values stay literal, Jinja in them is refused by name.
+
+The one exception: a text that is a whole reference to another variable, as secrets need it
+("{{ vault_shop_secret_key }}"). A text tagged !unsafe in YAML is literal, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.template import is_trusted_as_template
+
+from zarpar import config
+from zarpar.errors import BadData
+
+REFERENCE = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*\s*\}\}")
+MARKS = ("{{", "{%", "{#")
+
+
+def has_jinja(text: str) -> bool:
+    """Whether a text holds an opening mark of Jinja."""
+    return any(mark in text for mark in MARKS)
+
+
+def literal(path: str, value: Any, resolve: Callable[[str], Any]) -> Any:
+    """A plain copy of a raw inventory value; whole references are resolved. Raises BadData with the key's path."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if has_jinja(str(key)):
+                raise BadData(f"{path}: a key holds Jinja ({MARKS[0]} or the like), which is not allowed")
+        return {str(key): literal(f"{path}.{key}", entry, resolve) for key, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [literal(f"{path}[{index}]", entry, resolve) for index, entry in enumerate(value)]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if type(value).__name__ == "EncryptedString":  # an inline !vault value decrypts itself
+        return str(value)
+    text = str(value)
+    if not has_jinja(text) or not is_trusted_as_template(value):
+        return text
+    return _reference(path, text, resolve)
+
+
+def _reference(path: str, text: str, resolve: Callable[[str], Any]) -> Any:
+    if not REFERENCE.fullmatch(text):
+        raise BadData(
+            f"{path}: Jinja is not allowed in this value",
+            hint='Only a whole reference to a variable is, such as "{{ vault_name }}"; tag a literal text !unsafe.',
+        )
+    name = text.strip("{} ")
+    try:
+        resolved = resolve(text)
+    except AnsibleError as error:
+        vault = name.startswith("vault_")
+        raise BadData(
+            f"{path}: the variable {name} has no value",
+            detail="" if "undefined" in str(error) else str(error).splitlines()[0][:300],
+            hint=f"Add {name} to the environment's vault: ansible-vault edit inventories/ENV/group_vars/all/vault.yml"
+            if vault
+            else "",
+        ) from error
+    if not isinstance(resolved, str | int):
+        raise BadData(f"{path}: the variable {name} is not a text")
+    return str(resolved)
+
+
+def database_url(name: str, app: config.App, task_vars: Mapping[str, Any]) -> str:
+    """DATABASE_URL for an app as this host must write it; empty when it has no database.
+
+    Raises BadData when the database is on another host and there is no password for it.
+    """
+    if not app.database:
+        return ""
+    groups = task_vars.get("groups", {})
+    databases = list(groups.get("db", []))
+    if not databases:
+        raise BadData(f"apps.{name}.database: the inventory has no host in the group db")
+    if task_vars["inventory_hostname"] in databases:
+        return config.database_url(name, "", "")
+    if not app.database_password:
+        raise BadData(
+            f"apps.{name}.database_password: is required, because the database is on another host ({databases[0]})",
+            hint=f'Write database_password: "{{{{ vault_{name.replace("-", "_")}_database_password }}}}" and'
+            " put the value into the vault.",
+        )
+    return config.database_url(name, app.database_password, address_of(databases[0], task_vars))
+
+
+def address_of(host: str, task_vars: Mapping[str, Any]) -> str:
+    """How other hosts reach a host of the inventory: zarpar_address, else ansible_host, else its name."""
+    its = task_vars.get("hostvars", {}).get(host, {})
+    return str(its.get("zarpar_address") or its.get("ansible_host") or host)
+
+
+class RoleVariables:
+    """The public variables of the roles, as their argument_specs declare them."""
+
+    def __init__(self, roles: Path) -> None:
+        self.specs: dict[str, dict[str, Any]] = {}
+        for path in sorted(roles.glob("*/meta/argument_specs.yml")):
+            spec = yaml.safe_load(path.read_text())["argument_specs"]["main"]
+            self.specs[path.parts[-3]] = spec.get("options") or {}
+
+    def check(self, task_vars: Mapping[str, Any], resolve: Callable[[str], Any]) -> None:
+        """Raise BadData for a variable that looks like a role's and is none, holds Jinja, or has a wrong type."""
+        known = {name for spec in self.specs.values() for name in spec}
+        for role, spec in self.specs.items():
+            mine = {name for name in task_vars if name.startswith(f"{role}_")}
+            for name in sorted(mine - known):
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"Did you mean {close[0]}?" if close else f"The variables of role {role}: {', '.join(spec)}"
+                raise BadData(f"{name}: role {role} has no such variable", hint=hint)
+            values = {name: literal(name, task_vars[name], resolve) for name in sorted(mine & set(spec))}
+            problems = ArgumentSpecValidator(_settable(spec)).validate(values).error_messages
+            if problems:
+                raise BadData(f"role {role}: {problems[0]}", hint=f"Its variables: roles/{role}/README.md")
+        for name in sorted(name for name in task_vars if name.startswith("zarpar_")):
+            if name not in {
+                "zarpar_facts",
+                "zarpar_releases",
+                "zarpar_apps",
+                "zarpar_ref",
+                "zarpar_address",
+                "zarpar_release",
+            }:
+                raise BadData(f"{name}: there is no such variable")
+
+
+def _settable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec without what only documents: description; and without demanding what defaults give."""
+    allowed = ("type", "elements", "choices", "options", "required")
+    return {name: {key: entry[key] for key in allowed if key in entry} for name, entry in spec.items()}

@@ -1,0 +1,315 @@
+"""The release state machine, cut at every point: afterwards one whole release serves and a rerun succeeds."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zarpar_host import switch
+from zarpar_host.errors import HostError
+from zarpar_host.state import Live, Places, State, load, save
+
+HEALTH = {"path": "/health", "status": 200, "host": "a.example.com", "body": "", "timeout": 1, "passes": 2}
+
+
+class Cut(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+class FakeHost:
+    """What is outside the process and so survives its death: slots, nginx, timers."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.slots: dict[str, str] = {}
+        self.visitors: Live | None = None
+        self.timers: set[str] = set()
+        self.sick: set[str] = set()
+        self.sick_for_visitors: set[str] = set()
+
+
+class FakeMachine:
+    """Counts its calls and cuts the process before or after the chosen one."""
+
+    def __init__(self, host: FakeHost, cut_at: int = -1) -> None:
+        self.host, self.cut_at, self.calls = host, cut_at, 0
+
+    def _step(self) -> None:
+        if self.calls == self.cut_at:
+            raise Cut
+        self.calls += 1
+
+    def start_slot(self, live: Live) -> None:
+        self._step()
+        self.host.slots[live.slot] = live.release
+        self._step()
+
+    def stop_slot(self, slot: str) -> None:
+        self._step()
+        self.host.slots.pop(slot, None)
+        self._step()
+
+    def slot_alive(self, slot: str) -> bool:
+        return slot in self.host.slots
+
+    def journal(self, slot: str) -> str:
+        return f"log of {slot}"
+
+    def gate(self, slot: str, _check: object) -> None:
+        self._step()
+        if self.host.slots.get(slot) in self.host.sick:
+            raise HostError("not healthy within 1 s")
+
+    def ask_site(self, _check: object, _tls: bool) -> str:
+        self._step()
+        live = self.host.visitors
+        if live is None or self.host.slots.get(live.slot) != live.release:
+            return "502"
+        return "500" if live.release in self.host.sick_for_visitors else ""
+
+    def point(self, live: Live | None, _previous: str) -> bool:
+        self._step()
+        changed = self.host.visitors != live
+        self.host.visitors = live
+        self._step()
+        return changed
+
+    def arm(self, token: str, _seconds: int) -> None:
+        self._step()
+        self.host.timers.add(token)
+        self._step()
+
+    def disarm(self, token: str) -> None:
+        self._step()
+        self.host.timers.discard(token)
+
+    def drain_later(self, slot: str, _seconds: int) -> None:
+        self._step()
+        self.host.slots.pop(slot, None)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places("shop", tmp_path)
+
+
+def add_release(places: Places, name: str, keep: int = 2) -> None:
+    folder = places.release(name)
+    folder.mkdir(parents=True)
+    app = {"health": HEALTH, "canonical": "a.example.com", "tls": "letsencrypt", "drain": 1, "keep": keep}
+    (folder / "release.json").write_text(json.dumps({"id": name, "migrate": "", "app": app}))
+    for needed in ("venvs", "releases"):
+        (places.home / needed).mkdir(exist_ok=True)
+    state = load(places)
+    state.note(name, status="prepared", venv="v")
+    save(places, state)
+
+
+def deploy(places: Places, host: FakeHost, release: str, cut_at: int = -1) -> dict[str, Any]:
+    machine = FakeMachine(host, cut_at)
+    answer = switch.activate({"app": "shop", "release": release, "by": "t"}, places.root, machine)  # type: ignore[arg-type]
+    if "token" in answer:
+        confirm = {"app": "shop", "token": answer["token"]}
+        switch.confirm(confirm, places.root, machine)  # type: ignore[arg-type]
+    return answer
+
+
+def assert_whole(places: Places, host: FakeHost, allowed: set[str]) -> None:
+    """Visitors reach one of the allowed releases, whole."""
+    assert host.visitors is not None
+    assert host.slots.get(host.visitors.slot) == host.visitors.release
+    assert host.visitors.release in allowed
+
+
+def test_first_and_second_release_alternate_slots(places: Places) -> None:
+    host = FakeHost(places)
+    add_release(places, "one")
+    add_release(places, "two")
+    assert deploy(places, host, "one")["outcome"] == "active"
+    assert host.visitors == Live("one", "blue")
+    assert deploy(places, host, "two")["outcome"] == "active"
+    assert host.visitors == Live("two", "green")
+    assert host.timers == set()
+    assert deploy(places, host, "two")["outcome"] == "unchanged"
+
+
+def test_sick_release_is_never_shown(places: Places) -> None:
+    host = FakeHost(places)
+    add_release(places, "one")
+    add_release(places, "bad")
+    deploy(places, host, "one")
+    host.sick.add("bad")
+    with pytest.raises(HostError) as caught:
+        deploy(places, host, "bad")
+    assert caught.value.kind == "not_activated"
+    assert host.visitors == Live("one", "blue")
+    assert host.slots == {"blue": "one"}
+    assert load(places).releases["bad"]["status"] == "bad"
+
+
+def test_release_that_fails_through_nginx_goes_back(places: Places) -> None:
+    host = FakeHost(places)
+    add_release(places, "one")
+    add_release(places, "bad")
+    deploy(places, host, "one")
+    host.sick_for_visitors.add("bad")
+    with pytest.raises(HostError) as caught:
+        deploy(places, host, "bad")
+    assert caught.value.kind == "rolled_back"
+    assert host.visitors == Live("one", "blue")
+    assert load(places).live == Live("one", "blue")
+    assert host.timers == set()
+
+
+def test_unconfirmed_switch_goes_back_by_itself(places: Places) -> None:
+    host = FakeHost(places)
+    add_release(places, "one")
+    add_release(places, "two")
+    deploy(places, host, "one")
+    machine = FakeMachine(host)
+    answer = switch.activate({"app": "shop", "release": "two"}, places.root, machine)  # type: ignore[arg-type]
+    assert host.visitors == Live("two", "green")
+    switch.expire({"app": "shop", "token": answer["token"]}, places.root, machine)  # type: ignore[arg-type]
+    assert host.visitors == Live("one", "blue")
+    with pytest.raises(HostError, match="undone"):
+        switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)  # type: ignore[arg-type]
+
+
+def test_late_timer_changes_nothing(places: Places) -> None:
+    host = FakeHost(places)
+    add_release(places, "one")
+    deploy(places, host, "one")
+    answer = switch.expire({"app": "shop", "token": "old"}, places.root, FakeMachine(host))  # type: ignore[arg-type]
+    assert answer["outcome"] == "unchanged"
+    assert host.visitors == Live("one", "blue")
+
+
+def count_steps(tmp_path: Path) -> int:
+    places = Places("shop", tmp_path / "count")
+    host = FakeHost(places)
+    add_release(places, "one")
+    add_release(places, "two")
+    deploy(places, host, "one")
+    machine = FakeMachine(host)
+    answer = switch.activate({"app": "shop", "release": "two"}, places.root, machine)  # type: ignore[arg-type]
+    switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)  # type: ignore[arg-type]
+    return machine.calls
+
+
+def test_cut_at_every_step(tmp_path: Path) -> None:
+    """Kill at each call to the outside; then either the timer fires or the same command runs again."""
+    steps = count_steps(tmp_path)
+    assert steps > 10
+    for cut_at in range(steps):
+        for aftermath in ("rerun", "timer then rerun"):
+            root = tmp_path / f"{cut_at}-{aftermath}"
+            places = Places("shop", root)
+            host = FakeHost(places)
+            add_release(places, "one")
+            add_release(places, "two")
+            deploy(places, host, "one")
+            with pytest.raises(Cut):
+                deploy(places, host, "two", cut_at)
+            if host.visitors and host.slots.get(host.visitors.slot) != host.visitors.release:
+                pytest.fail(f"cut at {cut_at}: visitors reach nothing")
+            assert_whole(places, host, {"one", "two"})
+            if aftermath == "timer then rerun":
+                for token in list(host.timers):
+                    request = {"app": "shop", "token": token}
+                    switch.expire(request, root, FakeMachine(host))  # type: ignore[arg-type]
+                    assert_whole(places, host, {"one", "two"})
+            deploy(places, host, "two")
+            assert_whole(places, host, {"two"})
+            assert load(places).pending is None
+
+
+def test_cut_at_every_durable_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill before each fsync: state.json is whole and names a release that can be served."""
+    real = os.fsync
+    cut_at = 0
+    while True:
+        root = tmp_path / str(cut_at)
+        places = Places("shop", root)
+        host = FakeHost(places)
+        add_release(places, "one")
+        add_release(places, "two")
+        deploy(places, host, "one")
+        calls = 0
+
+        def fsync(descriptor: int, limit: int = cut_at) -> None:
+            nonlocal calls
+            if calls == limit:
+                raise Cut
+            calls += 1
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        try:
+            deploy(places, host, "two")
+            finished = True
+        except Cut:
+            finished = False
+        monkeypatch.setattr(os, "fsync", real)
+        assert load(places).live in (Live("one", "blue"), Live("two", "green"))
+        assert_whole(places, host, {"one", "two"})
+        deploy(places, host, "two")
+        assert_whole(places, host, {"two"})
+        if finished:
+            break
+        cut_at += 1
+    assert cut_at >= 6
+
+
+def rollback(places: Places, host: FakeHost) -> None:
+    machine = FakeMachine(host)
+    answer = switch.rollback({"app": "shop"}, places.root, machine)  # type: ignore[arg-type]
+    switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)  # type: ignore[arg-type]
+
+
+def test_rollback_walks_back_and_skips_bad_ones(places: Places) -> None:
+    host = FakeHost(places)
+    host.sick.add("bad")
+    for name in ("one", "two", "bad", "three"):
+        add_release(places, name, keep=5)
+        if name == "bad":
+            with pytest.raises(HostError):
+                deploy(places, host, name)
+        else:
+            deploy(places, host, name)
+    for expected in ("two", "one"):
+        rollback(places, host)
+        assert_whole(places, host, {expected})
+    with pytest.raises(HostError, match="no earlier good release"):
+        rollback(places, host)
+    assert_whole(places, host, {"one"})
+
+
+def test_prune_keeps_live_previous_and_newest_good(places: Places) -> None:
+    host = FakeHost(places)
+    for number in range(6):
+        add_release(places, f"r{number}")
+        deploy(places, host, f"r{number}")
+    host.sick |= {f"s{number}" for number in range(10)}
+    for number in range(10):
+        add_release(places, f"s{number}")
+        with pytest.raises(HostError):
+            deploy(places, host, f"s{number}")
+    add_release(places, "last")
+    deploy(places, host, "last")
+    left = {path.name for path in (places.home / "releases").iterdir()}
+    assert {"last", "r5"} <= left
+    assert len(left) <= 3
+
+
+def test_order_is_by_sequence_not_by_date(places: Places) -> None:
+    state = State()
+    for name in ("a", "b", "c"):
+        state.note(name, status="good")
+    state.note("a", activated=10)
+    state.live = Live("a", "blue")
+    assert state.newest_first() == ["a", "c", "b"]
+    assert state.previous() == "c"
