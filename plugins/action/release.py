@@ -11,7 +11,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from zarpar import release_plan, source
-from zarpar.actions import HostFailure, ZarparAction
+from zarpar.actions import HostFailure, ZarparAction, fact  # noqa: E402
 
 Answer = dict[str, Any]
 
@@ -27,7 +27,7 @@ class ActionModule(ZarparAction):
         outcomes: dict[str, Answer] = {}
         result: dict[str, Any] = {"zarpar": {"verb": verb, "apps": outcomes}}
         apps = {app["name"]: app for app in self.apps_for_host(task_vars)}
-        plan = dict(task_vars.get("zarpar_releases") or {})
+        plan = fact(task_vars, "zarpar_releases")
         step = getattr(self, f"_{verb}")
         for name in plan or release_plan.selected(self.apps(task_vars), task_vars.get("zarpar_apps")):
             try:

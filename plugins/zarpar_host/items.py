@@ -113,7 +113,7 @@ def link(context: Context, item: Item) -> bool:
         return False
     if path.is_dir() and not path.is_symlink():
         raise HostError("a directory is at this path")
-    context.diff = {"before": before, "after": target}
+    context.diff = {"before": before and f"{before}\n", "after": f"{target}\n"}
     context.will_change(path)
     if not context.check:
         replace_link(path, target)

@@ -93,8 +93,7 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def host_facts(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """The host's facts: those of an earlier answer in this run, else asked for."""
-        known = task_vars.get("zarpar_facts")
-        return dict(known) if isinstance(known, Mapping) else self.call("facts", {})
+        return fact(task_vars, "zarpar_facts") or self.call("facts", {})
 
     # -- the host ----------------------------------------------------------------------------------------------
 
@@ -168,6 +167,11 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if role is None:
             raise HostFailure("this action is for tasks of a role", kind="bad_manifest")
         return Path(role._role_path)
+
+
+def fact(task_vars: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A mapping that an earlier task of this run left for this host; empty when there is none."""
+    return dict(task_vars.get("ansible_facts", {}).get(name) or {})
 
 
 def plain(value: Any) -> Any:

@@ -49,7 +49,7 @@ HOSTILE: dict[str, Callable[[tarfile.TarFile], None]] = {
     "below a file": lambda tar: (add(tar, "d"), add(tar, "d/file")),  # type: ignore[func-returns-value]
     "twice": lambda tar: (add(tar, "a"), add(tar, "a")),  # type: ignore[func-returns-value]
     "link over file": lambda tar: (add(tar, "a"), link(tar, "a", "b")),  # type: ignore[func-returns-value]
-    "empty": lambda tar: None,
+    "empty": lambda _tar: None,
 }
 
 

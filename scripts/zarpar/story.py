@@ -1,0 +1,300 @@
+"""What happened in a run, told from ansible-runner's events (plain dicts), and what it comes to.
+
+Pure: `Story.feed` takes an event and returns what there is to say about it; `ui` says it, `cli` asks for the
+exit code. Results of Zarpar's own plugins carry a key `zarpar`; those of any other task are understood too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from zarpar.diagnosis import Failure, diagnose, explain, own_part, plain
+from zarpar.errors import Exit
+
+SERVING = frozenset({"active", "unchanged"})
+ON_THE_WAY = frozenset({"prepared", "migrated"})
+REFUSALS = frozenset({"bad_data", "source", "unsupported", "no_sudo"})
+ANSIBLE_INTERRUPTED = 99
+
+
+@dataclass(frozen=True)
+class Header:
+    """A play begins to do something."""
+
+    title: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A role (or a play's own tasks: then `role` is empty) is through on a host."""
+
+    host: str
+    play: str
+    role: str
+    seconds: float
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Release:
+    """How far a release of an app got on a host."""
+
+    host: str
+    app: str
+    release: str = ""
+    outcome: str = ""
+    seconds: float = 0.0
+    url: str = ""
+    commit: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Another host failed in the very same way."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """Ansible's own words."""
+
+    text: str
+
+
+Moment = Header | Step | Release | Failure | Repeated | Output
+
+
+@dataclass
+class Tally:
+    """What one host has gone through of the current role."""
+
+    seconds: float = 0.0
+    changed: list[str] = field(default_factory=list)
+
+
+class Story:
+    """The state of one run: feed it every event in order, then close it."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.failures: list[Failure] = []
+        self.working: dict[str, str] = {}  # host: what it is busy with
+        self.interrupted = False
+        self._releases: dict[tuple[str, str], Release] = {}
+        self._return_code: int | None = None
+        self._play = self._role = self._headed = ""
+        self._tallies: dict[str, Tally] = {}
+        self._stats: dict[str, dict[str, int]] = {}
+        self._cut_short = False
+        self._said: deque[str] = deque(maxlen=200)
+
+    def feed(self, event: Mapping[str, Any]) -> list[Moment]:
+        """Take in one event; return what there is to say about it, in order."""
+        text = plain(str(event.get("stdout") or "")).strip("\n")
+        output: list[Moment] = [Output(text)] if text else []
+        if event.get("event") in ("verbose", "error"):
+            self._said.extend(text.splitlines())
+        name = str(event.get("event"))
+        told = _TELLERS[name](self, event.get("event_data") or {}, text) if name in _TELLERS else []
+        return output + told if name.startswith("runner_") else told + output
+
+    def doing(self) -> str:
+        """Say in a few words what is going on now."""
+        busy = [f"{host} {what}" for host, what in sorted(self.working.copy().items())]
+        more = f" and {len(busy) - 2} more" if len(busy) > 2 else ""
+        return ", ".join(busy[:2]) + more or "starting"
+
+    def close(self, return_code: int | None, *, interrupted: bool = False) -> list[Moment]:
+        """End the story; return the failure that no task told of, such as a playbook that does not load."""
+        moments = self._finish_role()
+        self._return_code = return_code
+        self.interrupted = interrupted or return_code == ANSIBLE_INTERRUPTED
+        self.failures = [failure for failure in self.failures if self._stands(failure)]
+        if self.failures or self.interrupted or (return_code == 0 and self.hosts):
+            return moments
+        if return_code == 0:
+            self.failures = [Failure("", "", "bad_data", "no host of the inventory is meant")]
+        else:
+            self.failures = [explain("\n".join(self._said), "failed" if self.steps else "bad_data")]
+        return [*moments, *self.failures]
+
+    @property
+    def hosts(self) -> list[str]:
+        """Return every host that took part, by name."""
+        return sorted(self._stats.get("processed") or {step.host for step in self.steps})
+
+    @property
+    def changes(self) -> int:
+        """Return how many changes were made (in check mode: would be made)."""
+        told = sum(len(step.changed) for step in self.steps)
+        return max(told, sum(self._stats.get("changed", {}).values()))
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Tell whether everything was as it should be already."""
+        return not self.changes and {release.outcome for release in self.releases} <= {"unchanged", ""}
+
+    @property
+    def releases(self) -> list[Release]:
+        """Return one release per host and app; what was on its way when the run failed is not active."""
+        found = [self._releases[key] for key in sorted(self._releases)]
+        if self._return_code == 0:
+            return found
+        return [replace(one, outcome="not_activated") if one.outcome in ON_THE_WAY else one for one in found]
+
+    def exit_code(self) -> Exit:
+        """Say in one number how the run ended."""
+        kinds = {failure.kind for failure in self.failures}
+        if self.interrupted:
+            return Exit.INTERRUPTED
+        if not kinds:
+            return Exit.OK
+        if self._partial():
+            return Exit.PARTIAL
+        if kinds <= REFUSALS and not self.changes:
+            return Exit.REFUSED
+        return Exit.UNREACHABLE if kinds == {"unreachable"} else Exit.FAILED
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the whole story for --json."""
+        steps = [asdict(step) for step in self.steps]
+        return {
+            "changes": self.changes,
+            "hosts": {host: [step for step in steps if step["host"] == host] for host in self.hosts},
+            "releases": [asdict(release) for release in self.releases],
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    def _partial(self) -> bool:
+        """Tell whether some hosts have got what was asked for and others have not."""
+        if not self._releases:
+            failed = {failure.host for failure in self.failures}
+            return not self._cut_short and "" not in failed and bool(set(self.hosts) - failed)
+        releases = self.releases
+        served = {release.app for release in releases if release.outcome in SERVING}
+        return any(release.outcome == "active" for release in releases) or any(
+            release.app in served for release in releases if release.outcome not in SERVING
+        )
+
+    def _stands(self, failure: Failure) -> bool:
+        """Tell whether a failure still counts at the end: one that a playbook rescued does not."""
+        counts = [self._stats.get(kind, {}).get(failure.host) for kind in ("failures", "dark")]
+        return not self._stats or any(counts)
+
+    def _on_play(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
+        moments = self._finish_role()
+        self._play, self._role = str(data.get("name", "")), ""
+        return moments
+
+    def _on_task(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
+        moments: list[Moment] = []
+        if str(data.get("role") or "") != self._role:
+            moments += self._finish_role()
+            self._role = str(data.get("role") or "")
+        if self._headed != self._play:
+            self._headed = self._play
+            moments.append(Header(self._play))
+        return moments
+
+    def _on_start(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
+        self.working[str(data["host"])] = self._where(data)
+        return []
+
+    def _on_skipped(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
+        self.working.pop(str(data["host"]), None)
+        return []
+
+    def _on_ok(self, data: Mapping[str, Any], text: str) -> list[Moment]:
+        host, result = str(data["host"]), _result(data)
+        self.working.pop(host, None)
+        tally = self._tallies.setdefault(host, Tally())
+        tally.seconds += float(data.get("duration") or 0)
+        # under no_log a result tells nothing, not even whether it changed something; Ansible's line does
+        if result.get("changed") or ("censored" in result and text.startswith("changed:")):
+            items = own_part(result).get("changed_items") or [data.get("task", "")]
+            tally.changed += [plain(str(item)) for item in items]
+        return self._take_releases(host, own_part(result))
+
+    def _on_failed(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
+        host, result = str(data["host"]), _result(data)
+        self.working.pop(host, None)
+        if data.get("ignore_errors"):
+            return []
+        releases = self._take_releases(host, own_part(result))
+        return [*releases, self._fail(diagnose(host, self._where(data), result))]
+
+    def _on_unreachable(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
+        host = str(data["host"])
+        self.working.pop(host, None)
+        return [self._fail(diagnose(host, self._where(data), {**_result(data), "unreachable": True}))]
+
+    def _on_cut(self, _data: Mapping[str, Any], _text: str) -> list[Moment]:
+        self._cut_short = True
+        return []
+
+    def _on_stats(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
+        self._stats = {kind: dict(data.get(kind) or {}) for kind in _STATS}
+        return self._finish_role()
+
+    def _take_releases(self, host: str, own: Mapping[str, Any]) -> list[Moment]:
+        moments: list[Moment] = []
+        apps = own.get("apps")
+        for app, facts in apps.items() if isinstance(apps, Mapping) else ():
+            told = Release(host, plain(str(app)), **_release_facts(facts))
+            before = self._releases.get((host, told.app), Release(host, told.app))
+            news = {name: value for name, value in asdict(told).items() if value}
+            news["seconds"] = round(before.seconds + told.seconds, 3)
+            if own.get("verb") == "migrate":  # says how the database is, not how the release is
+                news["outcome"] = before.outcome
+            self._releases[host, told.app] = replace(before, **news)
+            moments.append(told)
+        return moments
+
+    def _fail(self, failure: Failure) -> Moment:
+        same = any((old.summary, old.detail) == (failure.summary, failure.detail) for old in self.failures)
+        self.failures.append(failure)
+        return Repeated(failure.host) if same else failure
+
+    def _finish_role(self) -> list[Moment]:
+        steps = [
+            Step(host, self._play, self._role, round(tally.seconds, 3), tuple(tally.changed))
+            for host, tally in sorted(self._tallies.items())
+        ]
+        self._tallies = {}
+        self.steps += steps
+        return [*steps]
+
+    def _where(self, data: Mapping[str, Any]) -> str:
+        return f"{self._role or self._play}: {data.get('task', '')}"
+
+
+_STATS = ("processed", "changed", "failures", "dark")
+_TELLERS = {
+    "playbook_on_play_start": Story._on_play,
+    "playbook_on_task_start": Story._on_task,
+    "playbook_on_no_hosts_remaining": Story._on_cut,
+    "playbook_on_stats": Story._on_stats,
+    "runner_on_start": Story._on_start,
+    "runner_on_ok": Story._on_ok,
+    "runner_on_skipped": Story._on_skipped,
+    "runner_on_failed": Story._on_failed,
+    "runner_on_unreachable": Story._on_unreachable,
+}
+_RELEASE_TEXTS = ("release", "outcome", "url", "commit", "detail")
+
+
+def _result(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    result = data.get("res")
+    return result if isinstance(result, Mapping) else {}
+
+
+def _release_facts(facts: object) -> dict[str, Any]:
+    facts = facts if isinstance(facts, Mapping) else {}
+    seconds = facts.get("seconds")
+    texts = {name: plain(str(facts.get(name) or "")) for name in _RELEASE_TEXTS}
+    return {**texts, "seconds": float(seconds) if isinstance(seconds, int | float) else 0.0}

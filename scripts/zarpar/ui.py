@@ -1,0 +1,270 @@
+"""What a person sees. The only module that prints: the story to standard error, --json to standard output.
+
+Rich is imported at the first line to print, while Ansible is starting beside us: so it costs no time.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from zarpar.diagnosis import Failure, plain
+from zarpar.errors import Exit, ZarparError
+from zarpar.story import Header, Moment, Output, Release, Repeated, Step, Story
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+FIRST_SIGN = 0.3  # seconds until the spinner appears
+SILENCE = 10.0  # seconds without a line until "still working" is printed where there is no terminal
+DETAIL_HEAD, DETAIL_TAIL = 10, 20  # lines of a long explanation that are shown without --verbose
+
+OUTCOMES = {
+    "active": ("active", "green"),
+    "unchanged": ("nothing to do", "dim"),
+    "prepared": ("prepared", ""),
+    "migrated": ("migrated", ""),
+    "not_activated": ("not activated", "yellow"),
+    "rolled_back": ("rolled back", "red"),
+}
+ENDINGS = {
+    Exit.FAILED: "failed",
+    Exit.REFUSED: "refused: nothing was changed",
+    Exit.PARTIAL: "some hosts are done and some are not: the same command, run again, finishes the job",
+    Exit.UNREACHABLE: "not reachable",
+    Exit.INTERRUPTED: "interrupted: the same command, run again, finishes the job",
+}
+
+
+class Ui:
+    """One command's screen."""
+
+    def __init__(self, *, verbose: bool = False, check: bool = False, stream: TextIO | None = None) -> None:
+        self.verbose = verbose
+        self.check = check
+        self._stream = stream or sys.stderr
+        # looked at now: the environment is another one while Ansible runs
+        self._colour = not os.environ.get("NO_COLOR")
+        self._made: Console | None = None
+        self._making = threading.Lock()
+        self._last_line = time.monotonic()
+        self._released: set[str] = set()
+
+    @property
+    def terminal(self) -> bool:
+        """Tell whether a person looks at this while it happens."""
+        return self._stream.isatty()
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line of our own, or of a program: never markup."""
+        from rich.text import Text
+
+        self._print(Text(plain(text), style=style))
+
+    def moment(self, moment: Moment) -> None:
+        """Tell one thing that happened."""
+        match moment:
+            case Header():
+                self.say(f"\n{moment.title}", "bold")
+            case Step():
+                self._step(moment)
+            case Release():
+                self._release(moment)
+            case Failure():
+                self._failure(_headline(moment), moment.detail, moment.hint)
+            case Repeated():
+                self.say(f"error: {moment.host}: the same", "red")
+            case Output() if self.verbose:
+                self.say(moment.text, "dim")
+
+    def trouble(self, moment: Moment) -> None:
+        """Tell it only if it is a failure, or Ansible's own words with --verbose."""
+        if isinstance(moment, Failure | Repeated | Output):
+            self.moment(moment)
+
+    def error(self, error: ZarparError) -> None:
+        """Tell what went wrong: one red line, then what is known, then what to do next."""
+        self._failure(error.summary, error.detail, error.hint)
+
+    def summary(self, story: Story, seconds: float) -> None:
+        """Tell what the run comes to."""
+        if story.releases:
+            self._releases(story.releases)
+        for host in story.hosts if story.changes else ():
+            self.say(_times(host, [step for step in story.steps if step.host == host]), "dim")
+        code = story.exit_code()
+        took = f" ({seconds:.1f} s)"
+        if code == Exit.OK:
+            self.say(_good_ending(story, self.check) + took, "bold green")
+            return
+        for failure in story.failures if len(story.failures) > 1 else ():
+            self.say(f"  {_headline(failure)}", "red")
+        self.say(ENDINGS[code] + _still_serving(story) + took, "bold red")
+
+    def statuses(self, releases: Sequence[Release]) -> None:
+        """Show what serves, per host and app."""
+        columns = ("Host", "App", "Release", "Commit", "State", "URL", "")
+        rows = [(one.host, one.app, one.release, one.commit[:8], _word(one), one.url, one.detail) for one in releases]
+        self._print(_table(columns, rows))
+
+    def result(self, facts: dict[str, Any]) -> None:
+        """Print a result for programs."""
+        print(json.dumps(facts, indent=2, sort_keys=True))
+
+    def confirm(self, question: str) -> bool:
+        """Ask a person; anything but yes means no."""
+        print(f"{question} [y/N] ", end="", file=self._stream, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def secret(self, question: str) -> str:
+        """Ask for a password without showing it."""
+        return getpass.getpass(f"{question}: ", stream=self._stream)
+
+    @contextmanager
+    def pulse(self, doing: Callable[[], str]) -> Iterator[None]:
+        """Show, while the body runs, that something goes on and how long it has: `doing` says what."""
+        over = threading.Event()
+        show = self._spin if self.terminal else self._murmur
+        thread = threading.Thread(target=show, args=(doing, over), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _spin(self, doing: Callable[[], str], over: threading.Event) -> None:
+        if over.wait(FIRST_SIGN):
+            return
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        start = time.monotonic() - FIRST_SIGN
+        spinner = Spinner("dots")
+
+        def frame() -> Spinner:
+            spinner.update(text=Text(f"{doing()}  {time.monotonic() - start:.0f} s", style="dim"))
+            return spinner
+
+        with Live(get_renderable=frame, console=self._console, refresh_per_second=5, transient=True):
+            over.wait()
+
+    def _murmur(self, doing: Callable[[], str], over: threading.Event) -> None:
+        start = time.monotonic()
+        while not over.wait(1.0):
+            if time.monotonic() - self._last_line >= SILENCE:
+                self.say(f"still working: {doing()}, {time.monotonic() - start:.0f} s")
+
+    def _step(self, step: Step) -> None:
+        if step.host in self._released:  # its line is there already
+            self._released.discard(step.host)
+            return
+        count = len(step.changed)
+        what = f"{count} {'to change' if self.check else 'changed'}" if count else "ok"
+        self.say(f"  {step.host:<12} {step.role:<18} {what:<14}{step.seconds:>7.1f} s")
+        for item in step.changed if self.verbose or self.check else ():
+            self.say(f"    {item}", "dim")
+
+    def _release(self, release: Release) -> None:
+        self._released.add(release.host)
+        word, style = OUTCOMES.get(release.outcome, (release.outcome, ""))
+        line = f"  {release.host:<12} {release.app:<18} {word:<14}{release.seconds:>7.1f} s"
+        self.say(f"{line}  {release.release}", style)
+
+    def _failure(self, summary: str, detail: str, hint: str) -> None:
+        self.say(f"error: {summary}", "bold red")
+        lines = plain(detail).splitlines()
+        left_out = len(lines) - DETAIL_HEAD - DETAIL_TAIL
+        if left_out > 0 and not self.verbose:
+            lines[DETAIL_HEAD:-DETAIL_TAIL] = [f"... {left_out} lines left out (--verbose shows them)"]
+        for line in lines:
+            self.say(f"  {line}")
+        if hint:
+            self.say(f"  next: {hint}", "bold")
+
+    def _releases(self, releases: Sequence[Release]) -> None:
+        rows = [(one.host, one.app, one.release, _word(one), f"{one.seconds:.1f}") for one in releases]
+        self.say("")
+        self._print(_table(("Host", "App", "Release", "Outcome", "Seconds"), rows))
+        for url in dict.fromkeys(one.url for one in releases if one.url):
+            self.say(url, "bold")
+
+    def _print(self, thing: Text | Table) -> None:
+        self._last_line = time.monotonic()
+        try:
+            self._console.print(thing, soft_wrap=not self.terminal)
+        except (
+            BrokenPipeError,
+            SystemExit,
+        ):  # nobody reads any more (Rich ends the program); the run goes on
+            self._console.quiet = True
+
+    @property
+    def _console(self) -> Console:
+        with self._making:
+            if self._made is None:
+                from rich.console import Console
+
+                class Screen(Console):
+                    def on_broken_pipe(self) -> None:
+                        self.quiet = True  # nobody reads any more: the run goes on (Rich would end the program)
+
+                self._made = Screen(
+                    file=self._stream,
+                    force_terminal=self.terminal,
+                    no_color=not self._colour,
+                    highlight=False,
+                    width=None if self.terminal else 200,
+                )
+            return self._made
+
+
+def _headline(failure: Failure) -> str:
+    return ": ".join(filter(None, (failure.host or "ansible-playbook", failure.where, failure.summary)))
+
+
+def _word(release: Release) -> Text:
+    from rich.text import Text
+
+    return Text(*OUTCOMES.get(release.outcome, (release.outcome, "")))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column == "Seconds" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return table
+
+
+def _times(host: str, steps: Sequence[Step]) -> str:
+    parts = [f"{step.role or step.play} {step.seconds:.1f}" for step in steps if step.seconds >= 0.1]
+    return f"{host}  {sum(step.seconds for step in steps):.1f} s: {', '.join(parts)}"
+
+
+def _good_ending(story: Story, check: bool) -> str:
+    if story.nothing_to_do:
+        return "nothing to do"
+    changes = f"{story.changes} {'change' if story.changes == 1 else 'changes'}"
+    return f"check: {changes} would be made" if check else f"done: {changes}"
+
+
+def _still_serving(story: Story) -> str:
+    releases = story.releases
+    if releases and not any(one.outcome == "active" for one in releases):
+        return "; what served before still serves"
+    return ""
