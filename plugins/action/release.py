@@ -11,7 +11,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from zarpar import release_plan, source
-from zarpar.actions import HostFailure, ZarparAction, fact  # noqa: E402
+from zarpar.actions import HostFailure, ZarparAction, fact
 
 Answer = dict[str, Any]
 

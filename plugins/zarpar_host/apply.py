@@ -75,10 +75,17 @@ def apply(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(item: Item) -> str:
+    """How an item is called in results and messages: its kind and its thing, never a secret in it."""
     kind = next(iter(item), "?")
     value = item.get(kind)
-    words = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f"{kind} {words}" if isinstance(value, list | str) else kind
+    words = [str(entry["name"]) if isinstance(entry, dict) else str(entry) for entry in _as_list(value)]
+    return " ".join([kind, *words])
+
+
+def _as_list(value: object) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [value] if isinstance(value, str) else []
 
 
 def _take_back(context: Context, error: HostError) -> None:

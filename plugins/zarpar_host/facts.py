@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -45,9 +44,8 @@ def gather() -> dict[str, Any]:
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "hostname": socket.gethostname(),
         "container": Path("/run/systemd/container").exists(),
-        "systemd": Path("/run/systemd/system").is_dir(),
+        "ipv6": Path("/proc/net/if_inet6").exists(),
         "postgres_version": SUPPORTED.get((distribution, version), ""),
-        "nginx_installed": shutil.which("nginx", path="/usr/sbin") is not None,
     }
 
 

@@ -52,7 +52,10 @@ def run(
         import grp  # only needed here: keeps the start of the program short
         import pwd
 
-        account = pwd.getpwnam(user)
+        try:
+            account = pwd.getpwnam(user)
+        except KeyError:
+            raise HostError(f"there is no user {user} on this host") from None
         groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
         who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
     try:

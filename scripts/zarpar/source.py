@@ -63,7 +63,9 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
     found = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if found.returncode != 0:
         raise BadData(f"{key}.ref: {ref} is not a commit, branch or tag of {app.source.repo or folder}")
-    commit = found.stdout.strip()
+    # a checkout may hold more than the app: its release is named after the last commit that touched the app
+    tip = found.stdout.strip()
+    commit = (_git(folder, "log", "-1", "--format=%H", tip, "--", ".").stdout.strip() if prefix else "") or tip
     tree = _git(folder, "rev-parse", "--verify", "--quiet", f"{commit}:{prefix}").stdout.strip()
     if not tree:
         raise BadData(f"{key}.path: {prefix} does not exist in {ref}", hint="Is it committed?")

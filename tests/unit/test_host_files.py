@@ -125,3 +125,10 @@ def test_scram_verifier_is_recognised() -> None:
     known = scram_verifier("pencil", __import__("base64").b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="))
     assert known.startswith("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$")
     assert known.endswith(":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=")
+
+
+def test_item_names_hold_no_secret() -> None:
+    item = {"postgres": [{"name": "notes", "password": "CANARY"}]}
+    assert apply_module._name(item) == "postgres notes"
+    assert apply_module._name({"command": ["a", "b"]}) == "command a b"
+    assert apply_module._name({"wait_for_boot": True}) == "wait_for_boot"

@@ -1,0 +1,129 @@
+"""Commits, archives and release ids from real Git repositories."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zarpar import source
+from zarpar.config import App, load_apps
+from zarpar.errors import BadData
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"]
+    subprocess.run(["git", *identity, "-C", str(folder), *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "repo"
+    (folder / "app").mkdir(parents=True)
+    (folder / "app" / "wsgi.py").write_text("app = 1\n")
+    processes = "# web\nweb: gunicorn -w 4 shop.wsgi:create()\nrelease: flask db upgrade\n"
+    (folder / "app" / "Procfile").write_text(processes)
+    (folder / "other").write_text("x")
+    git(folder, "init")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-m", "First \x1b[31mversion")
+    return folder
+
+
+def make_app(**values: Any) -> App:
+    return load_apps({"shop": {"domains": ["shop.example.com"], **values}})["shop"]
+
+
+def resolve(tmp_path: Path, path: str, ref: str = "") -> source.Commit:
+    return source.resolve("shop", make_app(source={"path": path}), tmp_path, ref)
+
+
+def test_subfolder_of_a_checkout(tmp_path: Path, checkout: Path) -> None:
+    found = resolve(tmp_path, "repo/app")
+    assert found.wsgi == "shop.wsgi:create()"
+    assert found.migrate == "flask db upgrade"
+    assert "\x1b" not in found.subject
+    with tarfile.open(fileobj=io.BytesIO(source.archive(found))) as tar:
+        assert sorted(tar.getnames()) == ["Procfile", "wsgi.py"]
+
+
+def test_same_input_same_id_and_bytes(tmp_path: Path, checkout: Path) -> None:
+    app = make_app(source={"path": "repo/app"})
+    first, again = resolve(tmp_path, "repo/app"), resolve(tmp_path, "repo/app")
+    assert source.archive(first) == source.archive(again)
+    assert source.release_id(app, first) == source.release_id(app, again)
+
+
+def test_commit_elsewhere_is_no_new_release(tmp_path: Path, checkout: Path) -> None:
+    app = make_app(source={"path": "repo/app"})
+    before = source.release_id(app, resolve(tmp_path, "repo/app"))
+    (checkout / "other").write_text("y")
+    git(checkout, "commit", "-am", "Elsewhere")
+    assert source.release_id(app, resolve(tmp_path, "repo/app")) == before
+    (checkout / "app" / "wsgi.py").write_text("app = 2\n")
+    assert resolve(tmp_path, "repo/app").dirty
+    git(checkout, "commit", "-am", "Here")
+    assert source.release_id(app, resolve(tmp_path, "repo/app")) != before
+
+
+@pytest.mark.parametrize(
+    "change", [{"env": {"A": "2"}}, {"gunicorn": {"threads": 4}}, {"build": ["make"]}, {"database_password": "x"}]
+)
+def test_changed_settings_are_a_new_release(tmp_path: Path, checkout: Path, change: dict[str, Any]) -> None:
+    found = resolve(tmp_path, "repo/app")
+    before = source.release_id(make_app(source={"path": "repo/app"}), found)
+    assert source.release_id(make_app(source={"path": "repo/app"}, **change), found) != before
+
+
+def test_ref_that_does_not_exist(tmp_path: Path, checkout: Path) -> None:
+    with pytest.raises(BadData, match=r"apps\.shop\.source\.ref: nope"):
+        resolve(tmp_path, "repo/app", "nope")
+
+
+def test_folder_that_is_no_checkout(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(BadData, match="not in a Git checkout") as caught:
+        resolve(tmp_path, "plain")
+    assert "git init" in caught.value.hint
+
+
+def test_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"apps\.shop\.source\.path: there is no folder"):
+        resolve(tmp_path, "missing")
+
+
+def test_repository_address(tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    app = make_app(source={"repo": f"file://{checkout}", "ref": "main"})
+    first = source.resolve("shop", app, tmp_path)
+    (checkout / "more").write_text("y")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-m", "More")
+    second = source.resolve("shop", app, tmp_path)
+    assert first.commit != second.commit
+    with tarfile.open(fileobj=io.BytesIO(source.archive(second))) as tar:
+        assert "more" in tar.getnames()
+
+
+def test_repository_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(BadData, match=r"apps\.shop\.source\.repo: git cannot read"):
+        source.resolve("shop", make_app(source={"repo": f"file://{tmp_path}/none.git"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("gunicorn wsgi:app", "wsgi:app"),
+        ("gunicorn -w 4 'app:create_app()'", "app:create_app()"),
+        ("gunicorn --bind 0.0.0.0:8000 shop.wsgi:app --threads 2", "shop.wsgi:app"),
+        ("python manage.py runserver", ""),
+        ("gunicorn 'unclosed", ""),
+    ],
+)
+def test_wsgi_of_a_procfile_line(command: str, expected: str) -> None:
+    assert source.wsgi_of(command) == expected
