@@ -140,9 +140,9 @@ def status(
     screen = Ui(verbose=verbose)
     planned = plan.playbook(checkout, "playbooks/status.yml", target, choices, os.environ)
     story = _run(planned, screen, tell=screen.trouble)
-    screen.statuses(story.releases)
+    screen.statuses(story)
     if json:
-        screen.result(_facts("status", target, story))
+        screen.result(_facts("status", target, story) | {"status": story.statuses})
     raise typer.Exit(story.exit_code())
 
 

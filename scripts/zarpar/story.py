@@ -16,7 +16,7 @@ from zarpar.errors import Exit
 
 SERVING = frozenset({"active", "unchanged"})
 ON_THE_WAY = frozenset({"prepared", "migrated"})
-REFUSALS = frozenset({"bad_data", "source", "unsupported", "no_sudo"})
+REFUSALS = frozenset({"bad_data", "source", "unsupported", "no_sudo", "disk"})
 ANSIBLE_INTERRUPTED = 99
 
 
@@ -60,13 +60,20 @@ class Repeated:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """Something that a person should know, and that stops nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Output:
     """Ansible's own words."""
 
     text: str
 
 
-Moment = Header | Step | Release | Failure | Repeated | Output
+Moment = Header | Step | Release | Failure | Repeated | Warned | Output
 
 
 @dataclass
@@ -83,6 +90,8 @@ class Story:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.failures: list[Failure] = []
+        self.warnings: list[str] = []
+        self.statuses: dict[str, Mapping[str, Any]] = {}  # host: what zarpar-host says of itself
         self.working: dict[str, str] = {}  # host: what it is busy with
         self.interrupted = False
         self._releases: dict[tuple[str, str], Release] = {}
@@ -107,7 +116,7 @@ class Story:
         """Say in a few words what is going on now."""
         busy = [f"{host} {what}" for host, what in sorted(self.working.copy().items())]
         more = f" and {len(busy) - 2} more" if len(busy) > 2 else ""
-        return ", ".join(busy[:2]) + more or "starting"
+        return ", ".join(busy[:2]) + more or self._play or "starting"
 
     def close(self, return_code: int | None, *, interrupted: bool = False) -> list[Moment]:
         """End the story; return the failure that no task told of, such as a playbook that does not load."""
@@ -168,6 +177,7 @@ class Story:
             "hosts": {host: [step for step in steps if step["host"] == host] for host in self.hosts},
             "releases": [asdict(release) for release in self.releases],
             "failures": [asdict(failure) for failure in self.failures],
+            "warnings": self.warnings,
         }
 
     def _partial(self) -> bool:
@@ -192,13 +202,9 @@ class Story:
         return moments
 
     def _on_task(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
-        moments: list[Moment] = []
-        if str(data.get("role") or "") != self._role:
-            moments += self._finish_role()
-            self._role = str(data.get("role") or "")
-        if self._headed != self._play:
-            self._headed = self._play
-            moments.append(Header(self._play))
+        role = str(data.get("role") or "")
+        moments = self._finish_role() if role != self._role else []
+        self._role = role
         return moments
 
     def _on_start(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
@@ -214,24 +220,27 @@ class Story:
         self.working.pop(host, None)
         tally = self._tallies.setdefault(host, Tally())
         tally.seconds += float(data.get("duration") or 0)
+        own = own_part(result)
         # under no_log a result tells nothing, not even whether it changed something; Ansible's line does
         if result.get("changed") or ("censored" in result and text.startswith("changed:")):
-            items = own_part(result).get("changed_items") or [data.get("task", "")]
+            items = own.get("changed_items") or [data.get("task", "")]
             tally.changed += [plain(str(item)) for item in items]
-        return self._take_releases(host, own_part(result))
+        if isinstance(own.get("status"), Mapping):
+            self.statuses[host] = own["status"]
+        return self._take_warnings(own) + self._take_releases(host, own)
 
     def _on_failed(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
         host, result = str(data["host"]), _result(data)
         self.working.pop(host, None)
         if data.get("ignore_errors"):
             return []
-        releases = self._take_releases(host, own_part(result))
-        return [*releases, self._fail(diagnose(host, self._where(data), result))]
+        own, where = own_part(result), self._where(data)
+        return self._take_releases(host, own) + self._fail(diagnose(host, where, result))
 
     def _on_unreachable(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
         host = str(data["host"])
         self.working.pop(host, None)
-        return [self._fail(diagnose(host, self._where(data), {**_result(data), "unreachable": True}))]
+        return self._fail(diagnose(host, self._where(data), {**_result(data), "unreachable": True}))
 
     def _on_cut(self, _data: Mapping[str, Any], _text: str) -> list[Moment]:
         self._cut_short = True
@@ -241,6 +250,12 @@ class Story:
         self._stats = {kind: dict(data.get(kind) or {}) for kind in _STATS}
         return self._finish_role()
 
+    def _take_warnings(self, own: Mapping[str, Any]) -> list[Moment]:
+        texts = [plain(str(text)) for text in own.get("warnings") or []]
+        new = [text for text in texts if text not in self.warnings]
+        self.warnings += new
+        return self._headed_by_play([Warned(text) for text in new])
+
     def _take_releases(self, host: str, own: Mapping[str, Any]) -> list[Moment]:
         moments: list[Moment] = []
         apps = own.get("apps")
@@ -249,16 +264,17 @@ class Story:
             before = self._releases.get((host, told.app), Release(host, told.app))
             news = {name: value for name, value in asdict(told).items() if value}
             news["seconds"] = round(before.seconds + told.seconds, 3)
-            if own.get("verb") == "migrate":  # says how the database is, not how the release is
-                news["outcome"] = before.outcome
-            self._releases[host, told.app] = replace(before, **news)
-            moments.append(told)
-        return moments
+            if own.get("verb") == "migrate" and told.outcome == "unchanged":
+                news["outcome"] = before.outcome  # it is the database that is unchanged
+            merged = replace(before, **news)
+            self._releases[host, told.app] = merged
+            moments.append(replace(merged, outcome=told.outcome, seconds=told.seconds))
+        return self._headed_by_play(moments)
 
-    def _fail(self, failure: Failure) -> Moment:
+    def _fail(self, failure: Failure) -> list[Moment]:
         same = any((old.summary, old.detail) == (failure.summary, failure.detail) for old in self.failures)
         self.failures.append(failure)
-        return Repeated(failure.host) if same else failure
+        return self._headed_by_play([Repeated(failure.host) if same else failure])
 
     def _finish_role(self) -> list[Moment]:
         steps = [
@@ -267,7 +283,14 @@ class Story:
         ]
         self._tallies = {}
         self.steps += steps
-        return [*steps]
+        return self._headed_by_play([*steps])
+
+    def _headed_by_play(self, moments: list[Moment]) -> list[Moment]:
+        """Put the play's name before the first thing that is told of it; many plays have nothing to tell."""
+        if not moments or self._headed == self._play:
+            return moments
+        self._headed = self._play
+        return [Header(self._play), *moments]
 
     def _where(self, data: Mapping[str, Any]) -> str:
         return f"{self._role or self._play}: {data.get('task', '')}"
@@ -285,7 +308,8 @@ _TELLERS = {
     "runner_on_failed": Story._on_failed,
     "runner_on_unreachable": Story._on_unreachable,
 }
-_RELEASE_TEXTS = ("release", "outcome", "url", "commit", "detail")
+_RELEASE_TEXTS = ("release", "url", "commit", "detail")
+_OUTCOMES = SERVING | ON_THE_WAY | {"rolled_back", "not_activated", "would be released"}
 
 
 def _result(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -295,6 +319,10 @@ def _result(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _release_facts(facts: object) -> dict[str, Any]:
     facts = facts if isinstance(facts, Mapping) else {}
-    seconds = facts.get("seconds")
-    texts = {name: plain(str(facts.get(name) or "")) for name in _RELEASE_TEXTS}
-    return {**texts, "seconds": float(seconds) if isinstance(seconds, int | float) else 0.0}
+    seconds, outcome = facts.get("seconds"), str(facts.get("outcome") or "")
+    return {
+        **{name: plain(str(facts.get(name) or "")) for name in _RELEASE_TEXTS},
+        # any other word is why it was not activated
+        "outcome": outcome if outcome in _OUTCOMES else "not_activated",
+        "seconds": float(seconds) if isinstance(seconds, int | float) else 0.0,
+    }

@@ -11,13 +11,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from zarpar.diagnosis import Failure, plain
 from zarpar.errors import Exit, ZarparError
-from zarpar.story import Header, Moment, Output, Release, Repeated, Step, Story
+from zarpar.story import Header, Moment, Output, Release, Repeated, Step, Story, Warned
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +31,7 @@ DETAIL_HEAD, DETAIL_TAIL = 10, 20  # lines of a long explanation that are shown 
 OUTCOMES = {
     "active": ("active", "green"),
     "unchanged": ("nothing to do", "dim"),
+    "would be released": ("to be released", "green"),
     "prepared": ("prepared", ""),
     "migrated": ("migrated", ""),
     "not_activated": ("not activated", "yellow"),
@@ -83,12 +84,14 @@ class Ui:
                 self._failure(_headline(moment), moment.detail, moment.hint)
             case Repeated():
                 self.say(f"error: {moment.host}: the same", "red")
+            case Warned():
+                self.say(f"warning: {moment.text}", "yellow")
             case Output() if self.verbose:
                 self.say(moment.text, "dim")
 
     def trouble(self, moment: Moment) -> None:
         """Tell it only if it is a failure, or Ansible's own words with --verbose."""
-        if isinstance(moment, Failure | Repeated | Output):
+        if isinstance(moment, Failure | Repeated | Warned | Output):
             self.moment(moment)
 
     def error(self, error: ZarparError) -> None:
@@ -110,11 +113,14 @@ class Ui:
             self.say(f"  {_headline(failure)}", "red")
         self.say(ENDINGS[code] + _still_serving(story) + took, "bold red")
 
-    def statuses(self, releases: Sequence[Release]) -> None:
+    def statuses(self, story: Story) -> None:
         """Show what serves, per host and app."""
-        columns = ("Host", "App", "Release", "Commit", "State", "URL", "")
-        rows = [(one.host, one.app, one.release, one.commit[:8], _word(one), one.url, one.detail) for one in releases]
-        self._print(_table(columns, rows))
+        rows = [
+            (host, app, *_state(facts))
+            for host, status in sorted(story.statuses.items())
+            for app, facts in sorted(status.get("apps", {}).items())
+        ]
+        self._print(_table(("Host", "App", "Release", "Commit", "State", "Slot", "Certificate"), rows))
 
     def result(self, facts: dict[str, Any]) -> None:
         """Print a result for programs."""
@@ -230,6 +236,8 @@ class Ui:
 
 
 def _headline(failure: Failure) -> str:
+    if failure.kind == "bad_data":  # it names the key; which host asked does not matter
+        return failure.summary
     return ": ".join(filter(None, (failure.host or "ansible-playbook", failure.where, failure.summary)))
 
 
@@ -237,6 +245,19 @@ def _word(release: Release) -> Text:
     from rich.text import Text
 
     return Text(*OUTCOMES.get(release.outcome, (release.outcome, "")))
+
+
+def _state(facts: Mapping[str, Any]) -> tuple[str | Text, ...]:
+    """Return release, commit, state, slot and certificate of an app on a host, as zarpar-host tells them."""
+    from rich.text import Text
+
+    live, days = facts.get("live") or {}, facts.get("certificate_days")
+    certificate = "" if days is None else f"{days} days left"
+    if not live:
+        return "", "", Text("no release yet", "dim"), "", certificate
+    healthy = Text("healthy", "green") if facts.get("healthy") else Text(f"ill: {facts.get('problem')}", "red")
+    texts = [plain(str(live.get(name) or "")) for name in ("release", "commit", "slot")]
+    return texts[0], texts[1][:8], healthy, texts[2], certificate
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
