@@ -1,10 +1,8 @@
-"""What a switch does to the host: slots, nginx, timers. The one seam where unit tests put their own."""
+"""What a switch does to the host: slots, the live link, timers. The one seam where unit tests put their own."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from zarpar_host import health, nginx
+from zarpar_host import health, live
 from zarpar_host.errors import HostError
 from zarpar_host.files import replace_link
 from zarpar_host.run import run
@@ -12,6 +10,7 @@ from zarpar_host.state import Live, Places
 
 LAUNCHER = "/usr/local/sbin/zarpar-host"
 STOP_LIMIT = 900
+DRAIN_LIMIT = 30.0
 
 
 class Machine:
@@ -20,17 +19,20 @@ class Machine:
     def __init__(self, places: Places) -> None:
         self.places = places
 
-    def start_slot(self, live: Live) -> None:
-        """Start a release in a slot; returns when gunicorn is up (which proves nothing about the app yet)."""
-        self.cancel_drain(live.slot)
-        self.stop_slot(live.slot)
-        slot_file = self.places.slot_file(live.slot)
-        replace_link(slot_file, str(self.places.environment(live.release)))
-        unit = self.places.unit(live.slot)
+    def start_slot(self, target: Live) -> None:
+        """Start a release in a slot; returns when gunicorn is up (which proves nothing about the app yet).
+
+        A slot that still drains is given its time first.
+        """
+        if self.cancel_drain(target.slot):
+            live.wait_drained(self.places.socket(target.slot), DRAIN_LIMIT)
+        self.stop_slot(target.slot)
+        replace_link(self.places.slot_file(target.slot), str(self.places.environment(target.release)))
+        unit = self.places.unit(target.slot)
         run(["systemctl", "reset-failed", unit], check=False)
         done = run(["systemctl", "start", unit], check=False, timeout=300)
         if done.code != 0:
-            raise HostError("the app did not start", detail=self.journal(live.slot), kind="unhealthy")
+            raise HostError("the app did not start", detail=self.journal(target.slot), kind="unhealthy")
 
     def stop_slot(self, slot: str) -> None:
         """Stop a slot and wait for its end: it finishes the requests it has."""
@@ -58,9 +60,9 @@ class Machine:
         """One look through nginx; empty when it is well."""
         return health.ask_site(check, tls)
 
-    def point(self, live: Live | None, previous: str) -> bool:
-        """Make nginx send visitors to `live`; see nginx.point."""
-        return nginx.point(self.places, live, previous)
+    def point(self, target: Live | None, previous: str) -> bool:
+        """Make visitors reach `target`; see live.point."""
+        return live.point(self.places, target, previous)
 
     def arm(self, token: str, seconds: int) -> None:
         """The dead-man switch: go back by itself unless confirmed within this time of the host's own clock."""
@@ -90,14 +92,22 @@ class Machine:
         return f"zarpar-watch-{self.places.app}-{token}"
 
     def drain_later(self, slot: str, seconds: int) -> None:
-        """Stop a slot when nginx's old workers are gone, at most after `seconds`, without waiting here."""
+        """Stop a slot when its last connections are done, at most after `seconds`, without waiting here."""
         self.cancel_drain(slot)
         argv = ["systemd-run", "--quiet", "--collect", f"--unit={self._drain(slot)}", LAUNCHER, "drain"]
         run([*argv, f"app={self.places.app}", f"slot={slot}", f"seconds={seconds}"])
 
-    def cancel_drain(self, slot: str) -> None:
-        """Stop a drain of this slot that is still going on."""
-        run(["systemctl", "stop", f"{self._drain(slot)}.service"], check=False)
+    def cancel_drain(self, slot: str) -> bool:
+        """Stop a drain of this slot; whether one was still going on."""
+        unit = f"{self._drain(slot)}.service"
+        if run(["systemctl", "is-active", "--quiet", unit], check=False).code != 0:
+            return False
+        run(["systemctl", "stop", unit], check=False)
+        return True
+
+    def wait_drained(self, slot: str, seconds: float) -> None:
+        """Wait until nobody uses a slot any more, at most `seconds`."""
+        live.wait_drained(self.places.socket(slot), seconds)
 
     def _drain(self, slot: str) -> str:
         return f"zarpar-drain-{self.places.app}-{slot}"
@@ -105,16 +115,3 @@ class Machine:
     def start_later(self, slot: str) -> None:
         """At boot: have systemd start a slot when its turn comes."""
         run(["systemctl", "start", "--no-block", self.places.unit(slot)], check=False)
-
-    @staticmethod
-    def booted() -> bool:
-        """Whether the host is up (false while it boots: then nothing may wait for a unit)."""
-        return run(["systemctl", "is-active", "--quiet", "nginx.service"], check=False).code == 0
-
-    def write_include(self, live: Live | None, previous: str) -> None:
-        """Make nginx's include agree with state.json without a reload: nginx is not running yet."""
-        from zarpar_host.files import write_atomic  # only needed here
-
-        path = Path(self.places.live_include)
-        if path.parent.is_dir():
-            write_atomic(path, nginx.live_include(self.places, live, previous).encode(), mode=0o644)

@@ -102,6 +102,7 @@ def _build(places: Places, app: dict[str, Any], release: dict[str, Any], archive
         values = environment(places, app, release, environment_path)
         write_atomic(places.environment(release["id"]), envfile.dump(values).encode(), mode=0o600)
         _run_build(places, app, tree, values)
+        _check_links(tree)
         compiler = str(environment_path / "bin" / "python")
         run([compiler, "-I", "-S", "-m", "compileall", "-q", str(tree)], check=False, timeout=300)
         venv.own(folder, places.app)
@@ -146,6 +147,15 @@ def _run_build(places: Places, app: dict[str, Any], tree: Path, values: dict[str
     run(["chown", "-R", "--no-dereference", f"{places.app}:{places.app}", str(tree)])
     for command in app["build"]:
         command_run(command, places.app, tree, values, BUILD_LIMIT, "build")
+
+
+def _check_links(tree: Path) -> None:
+    """No link leads out of the tree: nginx, which may read every app's files, follows them for static files."""
+    root = tree.resolve()
+    for folder, folders, names in os.walk(tree):
+        for path in (Path(folder) / name for name in [*folders, *names]):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise HostError(f"build: the link {path.relative_to(tree)} leads out of the release", kind="build")
 
 
 def command_run(command: str, user: str, tree: Path, values: dict[str, str], limit: float, kind: str) -> str:

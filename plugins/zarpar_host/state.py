@@ -1,6 +1,7 @@
 """What a host knows of an app's releases. state.json holds the one durable fact: which release is live.
 
-Everything else (nginx's include, running slots) is derived from it and can be made again by `switch.recover`.
+Everything else (the link that nginx follows, running slots) is derived from it, and made again by
+`switch.recover`.
 Order is by sequence number, never by date: clocks lie.
 """
 
@@ -40,10 +41,6 @@ class Places:
     @property
     def settings(self) -> Path:
         return self.root / "etc/zarpar/apps" / self.app
-
-    @property
-    def live_include(self) -> Path:
-        return self.root / "etc/nginx/zarpar/live" / f"{self.app}.conf"
 
     @property
     def runtime(self) -> Path:

@@ -4,7 +4,7 @@ The order of its durable writes, and what a cut after each leaves:
 1. slot file, idle slot started, health gate passed ... the old release serves; the slot is stopped by the next run
 2. dead-man timer armed ............................... fires, finds nothing pending, does nothing
 3. state.json: live = new, pending = old .............. `recover` (next verb, boot, or the timer) goes back to old
-4. nginx's include, reload, old workers gone .......... as 3
+4. the live link ...................................... as 3
 5. look through nginx; the controller confirms ........ without a confirm the timer goes back: as 3
 6. state.json: pending = none, release good ........... the new release serves; recover finishes 7
 7. drain of the old slot (a unit of its own), prune ... done again by the next run
@@ -20,7 +20,6 @@ from typing import Any
 from zarpar_host.errors import HostError
 from zarpar_host.health import Check
 from zarpar_host.machine import Machine
-from zarpar_host.nginx import wait_for_leavers
 from zarpar_host.releases import prune, settings_of
 from zarpar_host.state import SLOTS, Live, Pending, Places, State, all_apps, load, locked, record, save
 
@@ -154,7 +153,7 @@ def drain(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
     """Stop a slot (request: app, slot, seconds) that nginx no longer uses, when its last requests are done."""
     places = Places(request["app"], root)
     machine = machine or Machine(places)
-    wait_for_leavers(float(request["seconds"]))
+    machine.wait_drained(request["slot"], float(request["seconds"]))
     with locked(places, "the drain", "drain", wait=120):
         state = load(places)
         kept = [live.slot for live in (state.live, state.pending.origin if state.pending else None) if live]
@@ -174,12 +173,9 @@ def recover(_request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
         machine = Machine(places)
         with locked(places, "the host itself", "recover", wait=120):
             state = load(places)
-            if machine.booted():
-                state = _settled(places, machine)
-            else:
-                if state.pending:
-                    _forget_pending(places, state)
-                machine.write_include(state.live, state.previous())
+            if state.pending:
+                _forget_pending(places, state)
+            machine.point(state.live, state.previous())
             if state.live:
                 machine.start_later(state.live.slot)
             outcomes[places.app] = state.live.release if state.live else ""
@@ -187,7 +183,7 @@ def recover(_request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
 
 
 def _settled(places: Places, machine: Machine) -> State:
-    """The state with no switch half done: an unconfirmed one goes back, and nginx points where state.json says."""
+    """The state with no switch half done: an unconfirmed one goes back, and visitors reach what state.json says."""
     state = load(places)
     if state.pending:
         _go_back(places, machine, state)
@@ -197,7 +193,7 @@ def _settled(places: Places, machine: Machine) -> State:
 
 
 def _go_back(places: Places, machine: Machine, state: State) -> None:
-    """Undo an unconfirmed switch: the durable fact first, then nginx, then the new slot."""
+    """Undo an unconfirmed switch: the durable fact first, then the live link, then the new slot."""
     left = state.live
     _forget_pending(places, state)
     if state.live and not machine.slot_alive(state.live.slot):

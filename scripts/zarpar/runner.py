@@ -102,7 +102,7 @@ def run(
     secrets: answers by the patterns of the plan's prompts; they go to the run's terminal and nowhere else.
     What ansible-runner has to write goes into a fresh folder that only this user can open, and is removed.
     """
-    import ansible_runner  # type: ignore[import-untyped]
+    import ansible_runner
 
     interruption = Interruption()
     relay = Relay(listener, interruption)

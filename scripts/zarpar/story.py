@@ -99,7 +99,6 @@ class Story:
         self._play = self._role = self._headed = ""
         self._tallies: dict[str, Tally] = {}
         self._stats: dict[str, dict[str, int]] = {}
-        self._cut_short = False
         self._said: deque[str] = deque(maxlen=200)
 
     def feed(self, event: Mapping[str, Any]) -> list[Moment]:
@@ -181,10 +180,7 @@ class Story:
         }
 
     def _partial(self) -> bool:
-        """Tell whether some hosts have got what was asked for and others have not."""
-        if not self._releases:
-            failed = {failure.host for failure in self.failures}
-            return not self._cut_short and "" not in failed and bool(set(self.hosts) - failed)
+        """Tell whether a release serves on some hosts and not on others (anything else stops on all at once)."""
         releases = self.releases
         served = {release.app for release in releases if release.outcome in SERVING}
         return any(release.outcome == "active" for release in releases) or any(
@@ -242,10 +238,6 @@ class Story:
         self.working.pop(host, None)
         return self._fail(diagnose(host, self._where(data), {**_result(data), "unreachable": True}))
 
-    def _on_cut(self, _data: Mapping[str, Any], _text: str) -> list[Moment]:
-        self._cut_short = True
-        return []
-
     def _on_stats(self, data: Mapping[str, Any], _text: str) -> list[Moment]:
         self._stats = {kind: dict(data.get(kind) or {}) for kind in _STATS}
         return self._finish_role()
@@ -264,8 +256,8 @@ class Story:
             before = self._releases.get((host, told.app), Release(host, told.app))
             news = {name: value for name, value in asdict(told).items() if value}
             news["seconds"] = round(before.seconds + told.seconds, 3)
-            if own.get("verb") == "migrate" and told.outcome == "unchanged":
-                news["outcome"] = before.outcome  # it is the database that is unchanged
+            if told.outcome == "unchanged":  # this verb had nothing to do; an earlier one had
+                news["outcome"] = before.outcome or told.outcome
             merged = replace(before, **news)
             self._releases[host, told.app] = merged
             moments.append(replace(merged, outcome=told.outcome, seconds=told.seconds))
@@ -300,7 +292,6 @@ _STATS = ("processed", "changed", "failures", "dark")
 _TELLERS = {
     "playbook_on_play_start": Story._on_play,
     "playbook_on_task_start": Story._on_task,
-    "playbook_on_no_hosts_remaining": Story._on_cut,
     "playbook_on_stats": Story._on_stats,
     "runner_on_start": Story._on_start,
     "runner_on_ok": Story._on_ok,

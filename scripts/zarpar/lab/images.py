@@ -24,7 +24,7 @@ _PKI_DEBIAN = 13
 def host_image(debian: int) -> str:
     """Return the name of the image of a Debian host; its tag is a hash of all that goes into it."""
     ingredients = [*_files(machine.DATA / "host"), *_certificates()]
-    return f"{_PREFIX}/debian{debian}:{_hash(ingredients, '\n'.join(_sources(debian)))}"
+    return f"{_PREFIX}/debian{debian}:{_hash(ingredients, *_sources(debian))}"
 
 
 def pki_image() -> str:
@@ -46,15 +46,14 @@ def ensure(debians: Iterable[int], *, pki: bool, say: Say) -> None:
 def _build_host(debian: int, say: Say) -> None:
     start = time.monotonic()
     say(f"Building the image of Debian {debian} hosts (once; about a minute)")
-    with tempfile.TemporaryDirectory(prefix="zarpar-lab-", dir="/var/tmp") as folder:  # noqa: S108 - made there, 0700
+    with tempfile.TemporaryDirectory(prefix="zarpar-lab-", dir="/var/tmp") as folder:
         context = Path(folder) / "context"
         shutil.copytree(machine.DATA / "host", context)
         (context / "certificates").mkdir()
         for certificate in _certificates():
             shutil.copy(certificate, context / "certificates")
         base = _base(debian, Path(folder))
-        sources = f"SOURCES={'\n'.join(_sources(debian))}"
-        _build(host_image(debian), context, f"BASE={base}", sources)
+        _build(host_image(debian), context, f"BASE={base}", "SOURCES=" + "\n".join(_sources(debian)))
     say(f"Built the image of Debian {debian} hosts in {time.monotonic() - start:.0f} s")
 
 

@@ -60,12 +60,11 @@ def run(
             list(argv), input=stdin, capture_output=True, text=True, timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"the lab waited {timeout:.0f} s in vain for: {' '.join(argv)}") from error
+        raise LabError(f"the lab waited {timeout:.0f} s in vain for: {_words(argv)}") from error
     except FileNotFoundError as error:
         raise LabError(f"{argv[0]} is not installed on this machine") from error
     if check and done.returncode != 0:
-        words = " ".join(_without_wrappers(argv))
-        raise LabError(f"the lab could not run: {words}", detail="\n".join(done.stderr.splitlines()[-20:]))
+        raise LabError(f"the lab could not run: {_words(argv)}", detail="\n".join(done.stderr.splitlines()[-20:]))
     return done
 
 
@@ -168,8 +167,10 @@ def _touches(text: str) -> bool:
     return isinstance(network, IPv4Network) and network.prefixlen >= 16 and network.overlaps(SUBNET)
 
 
-def _without_wrappers(argv: Sequence[str]) -> Sequence[str]:
-    return argv[list(argv).index("podman") :] if "podman" in argv else argv
+def _words(argv: Sequence[str]) -> str:
+    """Return a command as an error message quotes it: without what it is wrapped in, and short."""
+    words = " ".join(argv[list(argv).index("podman") :] if "podman" in argv else argv)
+    return words.split("\n")[0][:120]
 
 
 def _require_root() -> None:
@@ -241,7 +242,7 @@ def _mtu() -> int:
     """Return the MTU of the way out, which may be smaller than usual inside a virtual machine or a VPN."""
     defaults = [r["dev"] for r in show_json(["ip", "-json", "-4", "route", "show", "default"]) if "dev" in r]
     links = show_json(["ip", "-json", "link"])
-    return min([1500, *(link["mtu"] for link in links if link["ifname"] in defaults)])
+    return min([1500, *(int(link["mtu"]) for link in links if link["ifname"] in defaults)])
 
 
 def _is_pure_cgroup_v2() -> bool:

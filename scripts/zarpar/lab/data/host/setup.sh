@@ -30,5 +30,5 @@ mkdir -p /var/log/journal
 systemctl enable lab-hostkeys.service lab-netsysctl.service
 # The clock is the machine's.
 systemctl mask systemd-timesyncd.service systemd-firstboot.service getty.target console-getty.service
-rm -f /etc/ssh/ssh_host_* /etc/hostname
+rm -f /etc/ssh/ssh_host_*
 : > /etc/machine-id

@@ -1,0 +1,187 @@
+"""The containers of the lab: made, started, broken and removed one by one, by name."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from zarpar.lab import images
+from zarpar.lab.inventory import PKI_ADDRESS, PKI_NAME, LabError, LabHost
+from zarpar.lab.machine import BRIDGE, NETWORK, as_root, podman, run, show_json, wait_until
+
+_CAPABILITIES = "SYS_ADMIN,NET_ADMIN,NET_RAW,SYS_PTRACE"
+_DEBIAN_LABEL = "zarpar.lab.debian"
+_INVENTORY_LABEL = "zarpar.lab.inventory"
+_READY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Container:
+    """A lab host as it is; `inventory` is the one that it was made for."""
+
+    name: str
+    image: str
+    state: str
+    pid: int
+    address: str
+    names: frozenset[str]
+    debian: int
+    inventory: str
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+    @property
+    def half_made(self) -> bool:
+        """It was never started, or its removal was cut."""
+        return self.state not in {"running", "exited", "stopped"}
+
+    def fits(self, host: LabHost) -> bool:
+        return (self.debian, self.address) == (host.debian, str(host.address))
+
+
+def every() -> dict[str, Container]:
+    """Return all containers of the lab by name."""
+    names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
+    found = show_json(podman("container", "inspect", *names)) if names else []
+    return {container.name: container for container in map(_container, found)}
+
+
+def get(name: str) -> Container:
+    """Return one container, or raise a LabError."""
+    container = every().get(name)
+    if container is None:
+        raise LabError(f"no host of the lab is called {name}", hint="Start it with: zarpar lab up")
+    return container
+
+
+def make(host: LabHost, inventory: str) -> None:
+    """Make and start a host; its image exists."""
+    labels = [f"--label={_DEBIAN_LABEL}={host.debian}", f"--label={_INVENTORY_LABEL}={inventory}"]
+    options = [*labels, *(f"--network-alias={name}" for name in host.names)]
+    _run_container(host.name, host.address, images.host_image(host.debian), options)
+
+
+def make_pki() -> None:
+    """Make and start the certificate authority; its image exists."""
+    _run_container(PKI_NAME, PKI_ADDRESS, images.pki_image(), [])
+
+
+def rename(host: LabHost) -> None:
+    """Give a running host the names of the inventory; its network is away for a moment."""
+    run(podman("network", "disconnect", NETWORK, host.name))
+    aliases = [f"--alias={name}" for name in host.names]
+    run(podman("network", "connect", f"--ip={host.address}", *aliases, NETWORK, host.name))
+
+
+def start_container(name: str) -> None:
+    run(podman("start", name))
+
+
+def remove(names: Sequence[str]) -> None:
+    """Remove containers and what is in them."""
+    if names:
+        run(podman("rm", "--force", "--time=1", *names))
+
+
+def exec_command(host: str) -> list[str]:
+    """Return the argument list to put before a command that is to run as root inside the host, past SSH."""
+    return podman("exec", "--interactive", host)
+
+
+def power_cut(host: str) -> None:
+    """Kill all processes of a host at once. Its unsynced data survives, unlike in a real power cut."""
+    run(podman("kill", "--signal=KILL", host))
+    wait_until(lambda: not get(host).running, _READY_SECONDS)
+
+
+def start(host: str) -> None:
+    """Start a stopped host and wait until it lets people in."""
+    start_container(host)
+    container = get(host)
+    if not wait_until(lambda: _lets_people_in(container), _READY_SECONDS):
+        raise LabError(f"{host} was started, but its SSH server does not answer")
+
+
+def reboot(host: str) -> None:
+    """Shut a host down in good order, start it, and wait until it lets people in.
+
+    What a host does on `systemctl reboot` inside is only the first half: a container stays off.
+    """
+    run(podman("stop", "--time=60", host))
+    start(host)
+
+
+def cut_network(host: str) -> None:
+    """Unplug a host from the lab's network."""
+    _set_link(host, "down")
+
+
+def restore_network(host: str) -> None:
+    """Plug it in again."""
+    _set_link(host, "up")
+
+
+def answers_ssh(address: str) -> bool:
+    """Tell whether an SSH server greets at this address."""
+    try:
+        with socket.create_connection((address, 22), timeout=1) as connection:
+            return connection.recv(8).startswith(b"SSH-")
+    except OSError:
+        return False
+
+
+def _lets_people_in(container: Container) -> bool:
+    booting = [*exec_command(container.name), "test", "-e", "/run/nologin"]
+    return answers_ssh(container.address) and run(booting, check=False).returncode == 1
+
+
+def _run_container(name: str, address: IPv4Address, image: str, options: Sequence[str]) -> None:
+    """Start a container as a VPS, never a privileged one, and see that it got the network that it must have.
+
+    SYS_ADMIN is what makes systemd's sandbox options real inside; without it they are silently ignored.
+    """
+    place = [f"--name={name}", f"--hostname={name}", f"--network={NETWORK}", f"--ip={address}"]
+    vps = ["--systemd=always", f"--cap-add={_CAPABILITIES}", "--pull=never"]
+    run(podman("run", "--detach", "--replace", *place, *vps, *options, image))
+    container = get(name)
+    if container.address != str(address):
+        remove([name])
+        raise LabError(f"podman gave {name} the address {container.address or '(none)'} instead of {address}")
+
+
+def _container(found: dict[str, Any]) -> Container:
+    labels = found["Config"].get("Labels") or {}
+    network = found["NetworkSettings"]["Networks"].get(NETWORK, {})
+    aliases = set(network.get("Aliases") or []) - {found["Id"][:12], found["Name"]}
+    return Container(
+        name=found["Name"],
+        image=found["ImageName"],
+        state=found["State"]["Status"],
+        pid=found["State"]["Pid"],
+        address=network.get("IPAddress") or (network.get("IPAMConfig") or {}).get("IPv4Address", ""),
+        names=frozenset(aliases),
+        debian=int(labels.get(_DEBIAN_LABEL, 0)),
+        inventory=labels.get(_INVENTORY_LABEL, ""),
+    )
+
+
+def _set_link(host: str, state: str) -> None:
+    """Set the machine's end of a host's cable, after proof that it is one of the lab's.
+
+    `ip` asks the kernel about the namespace that it entered; /sys there would show the machine's own links.
+    """
+    container = get(host)
+    if not container.running or container.pid <= 1:
+        raise LabError(f"{host} is not running")
+    enter = as_root(["nsenter", f"--target={container.pid}", "--net"])
+    inside = show_json([*enter, "ip", "-json", "link", "show", "eth0"])
+    cables = show_json(["ip", "-json", "link", "show", "master", BRIDGE])
+    ours = [c["ifname"] for c in cables if c.get("ifindex") == inside[0].get("link_index")]
+    if len(ours) != 1 or not ours[0].startswith("veth"):
+        raise LabError(f"the network cable of {host} is not one of {BRIDGE}: nothing was touched")
+    run(as_root(["ip", "link", "set", ours[0], state]))
