@@ -1,0 +1,254 @@
+"""What a person sees of recorded runs, and of trouble."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from zarpar import ui
+from zarpar.diagnosis import Failure
+from zarpar.errors import BadData
+from zarpar.story import Output, Story
+from zarpar.ui import Ui
+
+EVENTS = Path(__file__).parent / "events"
+
+
+class Terminal(io.StringIO):
+    """A stream that says that a person is watching."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def tell(name: str, *, verbose: bool = False, check: bool = False, stream: io.StringIO | None = None) -> str:
+    """Return all that is printed for a recorded run."""
+    stream = stream or io.StringIO()
+    screen, story = Ui(verbose=verbose, check=check, stream=stream), Story()
+    *events, end = json.loads((EVENTS / f"{name}.json").read_text())
+    for event in events:
+        for moment in story.feed(event):
+            screen.moment(moment)
+    for moment in story.close(end["return_code"]):
+        screen.moment(moment)
+    screen.summary(story, 12.34)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+RELEASED = """
+Preflight
+warning: notes: uncommitted changes are not part of the release
+  web1                            ok                1.0 s
+  web2                            ok                0.5 s
+
+Provision
+  web1         base               2 changed         0.5 s
+  web2         base               2 changed         0.5 s
+  web1         nginx              ok                0.5 s
+  web2         nginx              ok                0.5 s
+
+Prepare
+  web1         notes              prepared          6.2 s  3f2a9c1d-a1b2c3
+  web2         notes              prepared          6.2 s  3f2a9c1d-a1b2c3
+
+Migrate
+  web1         notes              migrated          0.5 s  3f2a9c1d-a1b2c3
+
+Activate
+  web1         notes              active            2.0 s  3f2a9c1d-a1b2c3
+  web2         notes              active            2.0 s  3f2a9c1d-a1b2c3
+
+Host  App    Release          Outcome  Seconds
+web1  notes  3f2a9c1d-a1b2c3  active       8.7
+web2  notes  3f2a9c1d-a1b2c3  active       8.2
+https://notes.example.test/
+web1  3.5 s: Preflight 1.0, base 0.5, nginx 0.5, app_release 0.5, app_release 0.5, app_release 0.5
+web2  2.5 s: Preflight 0.5, base 0.5, nginx 0.5, app_release 0.5, app_release 0.5
+done: 9 changes (12.3 s)"""
+
+SECOND_UNHEALTHY = """
+Prepare
+  web1         notes              prepared          6.2 s  3f2a9c1d-a1b2c3
+  web2         notes              prepared          6.2 s  3f2a9c1d-a1b2c3
+
+Activate
+  web1         notes              active            2.0 s  3f2a9c1d-a1b2c3
+  web2         notes              not activated    31.0 s  3f2a9c1d-a1b2c3
+error: web2: app_release: Activate: notes: not healthy after 30 s
+  GET /health: 500
+  Traceback: KeyError
+  next: zarpar-host logs notes
+
+Host  App    Release          Outcome        Seconds
+web1  notes  3f2a9c1d-a1b2c3  active             8.2
+web2  notes  3f2a9c1d-a1b2c3  not activated     37.2
+https://notes.example.test/
+web1  1.0 s: app_release 0.5, app_release 0.5
+web2  0.5 s: app_release 0.5
+some hosts are done and some are not: the same command, run again, finishes the job (12.3 s)"""
+
+REFUSED = """
+Preflight
+error: apps.notes.domain: unknown key
+  Known: domains, source
+  next: Did you mean domains?
+refused: nothing was changed (12.3 s)"""
+
+UNREACHABLE = """
+Preflight
+error: web1: Preflight: Check the host: its name does not resolve
+  Task failed: Failed to connect to the host via ssh: ssh: Could not resolve hostname web1.invalid: Name or service not known
+  next: Check ansible_host of web1 in the inventory, and DNS: getent hosts web1.invalid
+error: web2: Preflight: Check the host: its name does not resolve
+  Task failed: Failed to connect to the host via ssh: ssh: Could not resolve hostname web2.invalid: Name or service not known
+  next: Check ansible_host of web2 in the inventory, and DNS: getent hosts web2.invalid
+  web1: Preflight: Check the host: its name does not resolve
+  web2: Preflight: Check the host: its name does not resolve
+not reachable (12.3 s)"""
+
+FIRST_UNHEALTHY_ENDING = "failed; what served before still serves (12.3 s)"
+
+
+@pytest.mark.parametrize(
+    ("name", "story"),
+    [
+        ("released", RELEASED),
+        ("second_unhealthy", SECOND_UNHEALTHY),
+        ("refused", REFUSED),
+        ("unreachable", UNREACHABLE),
+    ],
+)
+def test_the_printed_story(name: str, story: str) -> None:
+    assert tell(name) == story
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "ending"),
+    [
+        ("nothing", False, "nothing to do (12.3 s)"),
+        ("nothing", True, "nothing to do (12.3 s)"),
+        ("released", True, "check: 9 changes would be made (12.3 s)"),
+        ("first_unhealthy", False, "failed; what served before still serves (12.3 s)"),
+        ("does_not_load", False, "refused: nothing was changed (12.3 s)"),
+        ("no_hosts", False, "refused: nothing was changed (12.3 s)"),
+    ],
+)
+def test_the_last_line(name: str, check: bool, ending: str) -> None:
+    assert tell(name, check=check).splitlines()[-1] == ending
+
+
+def test_a_check_lists_what_would_change() -> None:
+    said = tell("released", check=True)
+    assert "  web1         base               2 to change       0.5 s\n    package curl\n    file /etc/hosts\n" in said
+
+
+def test_verbose_shows_each_change_and_ansibles_words() -> None:
+    said = tell("released", verbose=True)
+    assert "    file /etc/hosts\n" in said
+    assert "PLAY RECAP" in said
+    assert "PLAY RECAP" not in tell("released")
+
+
+def test_secrets_under_no_log_are_not_printed() -> None:
+    assert "CANARY" not in tell("hidden", verbose=True)
+
+
+def test_the_same_failure_of_many_hosts_is_told_once() -> None:
+    said = tell("loop")
+    assert said.count("error:") == 2
+    assert "error: web2: the same" in said
+
+
+def test_no_colours_without_a_terminal() -> None:
+    assert "\x1b" not in tell("second_unhealthy")
+
+
+def test_colours_on_a_terminal_unless_they_are_unwanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    red = "\x1b[1;31merror:"
+    assert red in tell("second_unhealthy", stream=Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert red not in tell("second_unhealthy", stream=Terminal())
+
+
+def test_markup_and_escapes_of_a_host_are_only_text() -> None:
+    stream = Terminal()
+    Ui(verbose=True, stream=stream).moment(Output("[bold]x[/bold] [link=http://evil]y[/link] \x1b[2J:smile:"))
+    assert "[bold]x[/bold] [link=http://evil]y[/link] :smile:" in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(("verbose", "lines"), [(False, 32), (True, 101)])
+def test_a_long_explanation_is_cut_in_the_middle(verbose: bool, lines: int) -> None:
+    stream = io.StringIO()
+    detail = "\n".join(f"line {number}" for number in range(100))
+    Ui(verbose=verbose, stream=stream).moment(Failure("web1", "x", "failed", "ill", detail))
+    said = stream.getvalue().splitlines()
+    assert len(said) == lines
+    assert (said[1], said[-1]) == ("  line 0", "  line 99")
+
+
+def test_an_error_is_one_line_then_detail_then_the_next_step() -> None:
+    stream = io.StringIO()
+    Ui(stream=stream).error(BadData("no such app", detail="Known: a, b", hint="Try a."))
+    assert stream.getvalue() == "error: no such app\n  Known: a, b\n  next: Try a.\n"
+
+
+def test_long_lines_are_not_broken_in_a_file() -> None:
+    stream = io.StringIO()
+    Ui(stream=stream).say("x" * 500)
+    assert stream.getvalue() == "x" * 500 + "\n"
+
+
+def test_nobody_reading_any_more_is_no_failure() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as stream:
+        screen = Ui(stream=stream)
+        screen.say("one")
+        screen.say("two")
+        stream.detach()
+
+
+def test_silence_is_broken_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "SILENCE", 1.0)
+    stream = io.StringIO()
+    with Ui(stream=stream).pulse(lambda: "web1 nginx: Apply"):
+        time.sleep(2.3)
+    assert stream.getvalue().splitlines() == ["still working: web1 nginx: Apply, 1 s", "still working: web1 nginx: Apply, 2 s"]
+
+
+def test_a_spinner_turns_on_a_terminal_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Ui(stream=stream).pulse(lambda: "web1 nginx: Apply"):
+        time.sleep(1.0)
+    assert "web1 nginx: Apply" in stream.getvalue()
+    assert stream.getvalue().endswith("\x1b[1A\x1b[2K")
+
+
+def test_a_quick_run_shows_no_spinner() -> None:
+    stream = Terminal()
+    with Ui(stream=stream).pulse(lambda: "web1"):
+        pass
+    assert stream.getvalue() == ""
+
+
+def test_the_state_of_every_app_on_every_host() -> None:
+    stream, story = io.StringIO(), Story()
+    live = {"release": "3f2a9c1d-a1b2c3", "commit": "3f2a9c1d00ff", "slot": "blue"}
+    story.statuses = {
+        "web1": {"apps": {"notes": {"live": live, "healthy": True, "certificate_days": 60}}},
+        "web2": {"apps": {"notes": {"live": live, "healthy": False, "problem": "500"}, "shop": {"live": None}}},
+    }
+    Ui(stream=stream).statuses(story)
+    assert [line.split("  ") for line in stream.getvalue().splitlines()]
+    assert "web1  notes  3f2a9c1d-a1b2c3  3f2a9c1d  healthy         blue  60 days left" in stream.getvalue()
+    assert "web2  notes  3f2a9c1d-a1b2c3  3f2a9c1d  ill: 500        blue" in stream.getvalue()
+    assert "web2  shop                              no release yet" in stream.getvalue()
