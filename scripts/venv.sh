@@ -73,8 +73,10 @@ main() {
     [ -x "$uv" ] || install_uv
   fi
   unset VIRTUAL_ENV
-  # --inexact: tools that a developer added stay
-  UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --quiet --frozen --inexact "$groups" --project "$root" >&2
+  # --inexact: tools that a developer added stay; compiled now, because a read-only or
+  # PYTHONDONTWRITEBYTECODE setting would else make every later start slow
+  UV_PROJECT_ENVIRONMENT=$venv \
+    "$uv" sync --quiet --frozen --inexact --compile-bytecode "$groups" --project "$root" >&2
   echo "$want" >"$stamp.new"
   mv "$stamp.new" "$stamp"
 }

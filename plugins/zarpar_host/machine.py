@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from zarpar_host import health, live
 from zarpar_host.errors import HostError
 from zarpar_host.files import replace_link
@@ -43,9 +45,11 @@ class Machine:
         return run(["systemctl", "is-active", "--quiet", self.places.unit(slot)], check=False).code == 0
 
     def journal(self, slot: str) -> str:
-        """What a slot's unit logged last."""
+        """What a slot's app logged last: to the journal, and to its own file when it has one."""
         argv = ["journalctl", "--no-pager", "-o", "cat", "-n", "40", "-u", self.places.unit(slot)]
-        return run(argv, check=False).tail
+        text = run(argv, check=False).tail
+        log = Path("/var/log/zarpar") / self.places.app / "error.log"
+        return f"{text}\n{log.read_text(errors='replace')[-3000:]}" if log.is_file() else text
 
     def gate(self, slot: str, check: health.Check) -> None:
         """Wait until the app in a slot is healthy. Raises HostError with its log when it is not in time."""
@@ -64,32 +68,20 @@ class Machine:
         """Make visitors reach `target`; see live.point."""
         return live.point(self.places, target, previous)
 
-    def arm(self, token: str, seconds: int) -> None:
-        """The dead-man switch: go back by itself unless confirmed within this time of the host's own clock."""
-        argv = [
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            f"--unit={self._watch(token)}",
-            f"--on-active={seconds}s",
-        ]
-        run(
-            [
-                *argv,
-                "--timer-property=AccuracySec=1s",
-                LAUNCHER,
-                "expire",
-                f"app={self.places.app}",
-                f"token={token}",
-            ]
-        )
+    def slot_restarted(self, slot: str) -> bool:
+        """Whether a slot's app is down, or ended since it was started and was started again."""
+        argv = ["systemctl", "show", "-p", "ActiveState,NRestarts", "--value", self.places.unit(slot)]
+        return sorted(run(argv, check=False).out.split()) != ["0", "active"]
 
-    def disarm(self, token: str) -> None:
-        """Stop the dead-man switch's timer; its work would find nothing to do anyway."""
-        run(["systemctl", "stop", f"{self._watch(token)}.timer"], check=False)
+    def ask_slot(self, slot: str, check: health.Check) -> str:
+        """One look over a slot's socket; empty when the app is well."""
+        return health.ask_socket(self.places.socket(slot), check)
 
-    def _watch(self, token: str) -> str:
-        return f"zarpar-watch-{self.places.app}-{token}"
+    def watch_later(self, token: str) -> None:
+        """Start the watcher of a switch: a unit of its own, which outlives this process and the connection."""
+        argv = ["systemd-run", "--quiet", "--collect", f"--unit=zarpar-watch-{self.places.app}-{token}"]
+        argv += ["-p", "Restart=on-failure", "-p", "RestartSec=1", LAUNCHER, "watch"]
+        run([*argv, f"app={self.places.app}", f"token={token}"])
 
     def drain_later(self, slot: str, seconds: int) -> None:
         """Stop a slot when its last connections are done, at most after `seconds`, without waiting here."""
@@ -112,6 +104,7 @@ class Machine:
     def _drain(self, slot: str) -> str:
         return f"zarpar-drain-{self.places.app}-{slot}"
 
-    def start_later(self, slot: str) -> None:
-        """At boot: have systemd start a slot when its turn comes."""
-        run(["systemctl", "start", "--no-block", self.places.unit(slot)], check=False)
+    def start_later(self, target: Live) -> None:
+        """At boot: have systemd start a release's slot when its turn comes."""
+        replace_link(self.places.slot_file(target.slot), str(self.places.environment(target.release)))
+        run(["systemctl", "start", "--no-block", self.places.unit(target.slot)], check=False)

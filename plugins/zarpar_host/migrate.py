@@ -1,26 +1,39 @@
-"""Migrations: in the new release, with its environment, before any host switches; once for each release."""
+"""Migrations: in the new release, with its environment, before any host switches; once for each release.
+
+One runner at a time (an advisory lock in the database itself, which ends with the connection), limits on locks and
+statements, and a dump of the database before a migration that will change it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zarpar_host import envfile
+from zarpar_host import envfile, lease, schema
 from zarpar_host.errors import HostError
 from zarpar_host.releases import command_run, settings_of
+from zarpar_host.run import BASE_ENVIRONMENT, identity, run
 from zarpar_host.state import Places, load, locked, record, save
 
-LIMIT = 3600
+DUMP = "before-migration.dump"
+DUMP_LIMIT = 3600
+LOCK_NAME = "zarpar migration"
 
 
 def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
-    """Run a prepared release's migration command, as the app's user. request: app (its name), release, by.
+    """Run a prepared release's migration command, as the app's user. request: app (its name), release, by, lease.
 
-    Nothing to do when the release has none or has run it already. A failure leaves the old release serving.
+    Nothing to do when the release has none or has run it already. A failure leaves the old release serving, and
+    says what was applied.
     """
     places = Places(request["app"], root)
     release = request["release"]
+    lease.hold(places, request)
     with locked(places, request.get("by", ""), "migrate"):
         settings = settings_of(places, release)
         state = load(places)
@@ -28,15 +41,107 @@ def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
             return {"outcome": "unchanged", "changed": False}
         started = time.monotonic()
         values = envfile.parse(places.environment(release).read_text())
-        try:
-            output = command_run(
-                settings["migrate"], places.app, places.release(release) / "src", values, LIMIT, "migrate"
-            )
-        except HostError as error:
-            error.hint = error.hint or "The release that was live still serves. Mend the migration and deploy again."
-            record(places, "migration failed", release=release, by=request.get("by", ""))
-            raise
-        state.note(release, migrated=True)
+        url = values.get("DATABASE_URL", "")
+        database = url if url.startswith("postgres") else ""
+        with _alone(places, database):
+            before = schema.heads(places, database) if database else []
+            dumped = _dump(places, release, settings, database, before)
+            try:
+                output = _run(places, release, settings, values)
+            except HostError as error:
+                _explain(places, database, before, error)
+                record(places, "migration failed", release=release, by=request.get("by", ""), why=error.summary)
+                raise
+            after = schema.heads(places, database) if database else []
+        seconds = round(time.monotonic() - started, 2)
+        state.note(release, migrated=True, schema=after)
         save(places, state)
-        record(places, "migrated", release=release, seconds=round(time.monotonic() - started, 2))
-    return {"outcome": "migrated", "changed": True, "detail": output}
+        record(places, "migrated", release=release, seconds=seconds, before=before, after=after, dump=dumped)
+    return {"outcome": "migrated", "changed": True, "detail": output, "schema": after}
+
+
+def _run(places: Places, release: str, settings: dict[str, Any], values: dict[str, str]) -> str:
+    limits = settings["app"]["migration"]
+    options = f"-c lock_timeout={limits['lock_timeout']}s -c statement_timeout={limits['statement_timeout']}s"
+    values = {**values, "PGOPTIONS": f"{values.get('PGOPTIONS', '')} {options}".strip()}
+    tree = places.release(release) / "src"
+    return command_run(settings["migrate"], places.app, tree, values, limits["timeout"], "migrate")
+
+
+def _explain(places: Places, database: str, before: list[str], error: HostError) -> None:
+    """Add to a failure what the database is at now."""
+    error.hint = error.hint or "The release that was live still serves. Mend the migration and deploy again."
+    if not database:
+        return
+    with contextlib.suppress(HostError):
+        after = schema.heads(places, database)
+        applied = ", ".join(name for name in after if name not in before) or "nothing"
+        error.detail = f"{error.detail}\nApplied before it failed: {applied}.".strip()
+
+
+def _dump(places: Places, release: str, settings: dict[str, Any], database: str, before: list[str]) -> bool:
+    """Keep a checked dump with the release, unless the database is new or its migrations are all applied."""
+    tips = settings["schema"]["tips"]
+    if not database or not settings["app"]["migration"]["dump"] or not before or (tips and set(tips) <= set(before)):
+        return False
+    target = places.release(release) / DUMP
+    partial = target.with_suffix(".partial")
+    environment = schema.connection(database)
+    try:
+        with partial.open("wb") as handle:
+            os.fchmod(handle.fileno(), 0o600)
+            done = subprocess.run(
+                ["pg_dump", "--format=custom", "--lock-wait-timeout=30s"],  # noqa: S607
+                env={**BASE_ENVIRONMENT, **environment},
+                stdout=handle,
+                stderr=subprocess.PIPE,
+                timeout=DUMP_LIMIT,
+                check=False,
+                cwd="/",
+                **identity(places.app),  # type: ignore[call-overload]
+            )
+            os.fsync(handle.fileno())
+        listed = run(["pg_restore", "--list", str(partial)], check=False)
+        if done.returncode != 0 or listed.code != 0:
+            raise HostError(
+                "the database could not be dumped, so it was not migrated",
+                detail=(done.stderr.decode(errors="replace") + listed.err).strip(),
+                hint="`migration: {dump: false}` of the app goes without the dump.",
+                kind="migrate",
+            )
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
+@contextlib.contextmanager
+def _alone(places: Places, database: str) -> Iterator[None]:
+    """Hold an advisory lock of the app's database: another host's migration is refused, not waited for."""
+    if not database:
+        yield
+        return
+    argv = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"]
+    with subprocess.Popen(  # noqa: S603 - fixed words
+        argv,
+        env={**BASE_ENVIRONMENT, **schema.connection(database)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd="/",
+        **identity(places.app),  # type: ignore[call-overload]
+    ) as session:
+        if session.stdin is None or session.stdout is None:  # never: both are pipes
+            raise HostError("psql was started without pipes")
+        session.stdin.write(f"SELECT pg_try_advisory_lock(hashtext('{LOCK_NAME}'));\n")
+        session.stdin.flush()
+        answer = session.stdout.readline().strip()
+        if answer != "t":
+            session.stdin.close()
+            busy = "another migration of this app is running" if answer == "f" else "the database cannot be reached"
+            raise HostError(busy, detail=(answer if answer != "f" else "") + session.stdout.read(), kind="migrate")
+        try:
+            yield
+        finally:
+            session.stdin.close()

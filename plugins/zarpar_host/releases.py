@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from zarpar_host import envfile, venv
+from zarpar_host import envfile, lease, schema, venv
 from zarpar_host.archive import unpack
 from zarpar_host.errors import HostError
 from zarpar_host.files import write_atomic, write_json
@@ -32,6 +32,7 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
     """
     app, release = request["app"], request["release"]
     places = Places(app["name"], root)
+    lease.hold(places, {**request, "by": release["by"], "commit": release["commit"]})
     with locked(places, release["by"], "prepare"):
         folder = places.release(release["id"])
         if (folder / "release.json").exists():
@@ -108,8 +109,8 @@ def _build(places: Places, app: dict[str, Any], release: dict[str, Any], archive
         venv.own(folder, places.app)
         os.sync()
         facts = {"id": release["id"], "venv": key, "wsgi": release["wsgi"], "migrate": release["migrate"]}
-        settings = {name: app[name] for name in ("health", "canonical", "tls", "drain", "keep")}
-        write_json(folder / "release.json", {**facts, "app": settings})
+        settings = {name: app[name] for name in ("health", "canonical", "tls", "drain", "keep", "watch", "migration")}
+        write_json(folder / "release.json", {**facts, "schema": schema.known(tree), "app": settings})
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         places.environment(release["id"]).unlink(missing_ok=True)

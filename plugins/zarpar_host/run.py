@@ -31,6 +31,19 @@ class Completed:
         return (self.out + self.err).strip()[-TAIL:]
 
 
+def identity(user: str) -> dict[str, object]:
+    """subprocess's arguments for running as a user of this host, with the groups that are its."""
+    import grp  # only needed here: keeps the start of the program short
+    import pwd
+
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise HostError(f"there is no user {user} on this host") from None
+    groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -47,17 +60,6 @@ def run(
     Raises HostError when the program is missing, too slow, or (with check) ends with another code than 0.
     """
     environment = {**BASE_ENVIRONMENT, **(env or {})}
-    who: dict[str, object] = {}
-    if user is not None:
-        import grp  # only needed here: keeps the start of the program short
-        import pwd
-
-        try:
-            account = pwd.getpwnam(user)
-        except KeyError:
-            raise HostError(f"there is no user {user} on this host") from None
-        groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
-        who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
     try:
         process = subprocess.Popen(  # noqa: S603 - an argument list made by this program
             list(argv),
@@ -69,7 +71,7 @@ def run(
             start_new_session=True,
             text=True,
             errors="replace",
-            **who,  # type: ignore[call-overload]
+            **(identity(user) if user else {}),  # type: ignore[call-overload]
         )
     except FileNotFoundError as error:
         if not check:

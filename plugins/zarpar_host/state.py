@@ -72,10 +72,11 @@ class Live:
 
 @dataclass(frozen=True)
 class Pending:
-    """A switch that nobody has confirmed yet: where it came from, and the token that confirms it."""
+    """A switch that is still watched: where it came from, its token, and whether the controller confirmed it."""
 
     token: str
     origin: Live | None
+    confirmed: bool = False
 
 
 @dataclass
@@ -85,6 +86,8 @@ class State:
     sequence: int = 0
     live: Live | None = None
     pending: Pending | None = None
+    deploy: str = ""  # the deploy that switched last, so that it can be undone
+    undo_to: str = ""  # the release that was live before it
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def note(self, release: str, **facts: Any) -> None:
@@ -119,11 +122,15 @@ def load(places: Places) -> State:
     return State(
         sequence=raw["sequence"],
         live=Live(**live) if live else None,
-        pending=Pending(pending["token"], Live(**pending["origin"]) if pending["origin"] else None)
-        if pending
-        else None,
+        pending=_pending(pending) if pending else None,
+        deploy=raw["deploy"],
+        undo_to=raw["undo_to"],
         releases=raw["releases"],
     )
+
+
+def _pending(raw: dict[str, Any]) -> Pending:
+    return Pending(raw["token"], Live(**raw["origin"]) if raw["origin"] else None, raw["confirmed"])
 
 
 def save(places: Places, state: State) -> None:

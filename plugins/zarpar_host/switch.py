@@ -2,21 +2,25 @@
 
 The order of its durable writes, and what a cut after each leaves:
 1. slot file, idle slot started, health gate passed ... the old release serves; the slot is stopped by the next run
-2. dead-man timer armed ............................... fires, finds nothing pending, does nothing
-3. state.json: live = new, pending = old .............. `recover` (next verb, boot, or the timer) goes back to old
+2. the watcher's unit is started ...................... it finds nothing to watch and ends
+3. state.json: live = new, pending = old .............. the watcher, the next verb or the boot goes back to old
 4. the live link ...................................... as 3
-5. look through nginx; the controller confirms ........ without a confirm the timer goes back: as 3
-6. state.json: pending = none, release good ........... the new release serves; recover finishes 7
-7. drain of the old slot (a unit of its own), prune ... done again by the next run
+5. look through nginx; the controller confirms ........ without a confirm in time the watcher goes back
+6. state.json: pending is confirmed ................... the new release serves, and is watched for a while: when it
+                                                        dies or falls ill meanwhile, the host goes back by itself
+7. state.json: pending = none, release good ........... the new release serves
+8. drain of the old slot (a unit of its own), prune ... done again by the next run
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zarpar_host import lease, schema
 from zarpar_host.errors import HostError
 from zarpar_host.health import Check
 from zarpar_host.machine import Machine
@@ -24,16 +28,19 @@ from zarpar_host.releases import prune, settings_of
 from zarpar_host.state import SLOTS, Live, Pending, Places, State, all_apps, load, locked, record, save
 
 CONFIRM_WITHIN = 60
+LOOK_EVERY = 1.0
+ILL_LOOKS = 3
 
 
 def activate(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
-    """Make a prepared release live. request: app (its name), release, by, confirm_within (seconds).
+    """Make a prepared release live. request: app (its name), release, by, lease.
 
     The answer's token must be given to `confirm` in time, else the host goes back by itself. Outcomes: "active",
     "unchanged"; a failure before the switch has kind "not_activated", one after it, undone, "rolled_back".
     """
     places = Places(request["app"], root)
     machine = machine or Machine(places)
+    lease.hold(places, request)
     with locked(places, request.get("by", ""), "activate"):
         state = _settled(places, machine)
         release = request["release"]
@@ -70,20 +77,18 @@ def _switch(
         error.kind = "not_activated"
         raise
     token = secrets.token_hex(4)
-    machine.arm(token, int(request.get("confirm_within", CONFIRM_WITHIN)))
+    machine.watch_later(token)
     state.live, state.pending = target, Pending(token, origin)
+    state.deploy, state.undo_to = str(request.get("lease") or ""), origin.release if origin else ""
     save(places, state)
-    try:
-        machine.point(target, origin.release if origin else "")
-        problem = machine.ask_site(check, settings["app"]["tls"] != "off")
-        if problem:
-            raise HostError(f"through nginx: {problem}", detail=machine.journal(target.slot))
-    except HostError as error:
-        _go_back(places, machine, state)
-        machine.disarm(token)
-        error.summary = f"release {release} was rolled back: {error.summary}"
-        error.kind = "rolled_back"
-        raise
+    machine.point(target, origin.release if origin else "")
+    problem = machine.ask_site(check, settings["app"]["tls"] != "off")
+    if problem:
+        journal = machine.journal(target.slot)
+        _go_back(places, machine, state, f"through nginx: {problem}")
+        raise HostError(
+            f"release {release} was rolled back: through nginx: {problem}", detail=journal, kind="rolled_back"
+        )
     return {
         "outcome": "active",
         "changed": True,
@@ -95,7 +100,7 @@ def _switch(
 
 
 def confirm(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
-    """The controller saw the switch: it stands. request: app, token, by. Raises HostError when it was too late."""
+    """The controller saw the switch. request: app, token, by, lease. Raises HostError when it was too late."""
     places = Places(request["app"], root)
     machine = machine or Machine(places)
     with locked(places, request.get("by", ""), "confirm"):
@@ -106,58 +111,103 @@ def confirm(request: dict[str, Any], root: Path = Path("/"), machine: Machine | 
                 hint="Look at `zarpar status`, then deploy again.",
                 kind="rolled_back",
             )
-        settings = settings_of(places, state.live.release)
-        state.sequence += 1
-        state.note(state.live.release, status="good", activated=state.sequence)
-        origin, state.pending = state.pending.origin, None
+        state.pending = replace(state.pending, confirmed=True)
         save(places, state)
-        machine.disarm(request["token"])
         record(places, "activated", release=state.live.release, by=request.get("by", ""))
-        if origin:
-            machine.drain_later(origin.slot, settings["app"]["drain"])
-        prune(places, state, settings["app"]["keep"])
-        save(places, state)
+        if settings_of(places, state.live.release)["app"]["watch"] == 0:
+            _finish(places, machine, state)
     return {"outcome": "active", "changed": True, "release": state.live.release}
 
 
 def rollback(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
-    """Switch back to `to`, or to the newest good release before the live one, through the same gate."""
+    """Go back to `to`, or to the newest good release before the live one, through the same gate.
+
+    Refused when that release does not know the database's present schema, unless request["force"]. The release
+    that is left counts as bad. While the live release is still watched, its origin runs yet: going back is instant.
+    """
     places = Places(request["app"], root)
     machine = machine or Machine(places)
+    lease.hold(places, request)
     with locked(places, request.get("by", ""), "rollback"):
-        state = _settled(places, machine)
-        target = request.get("to") or state.previous()
+        state = load(places)
+        origin = state.pending.origin if state.pending else None
+        target = request.get("to") or (origin.release if origin else state.previous())
         if not target:
             raise HostError("there is no earlier good release to go back to", kind="unknown_release")
+        if state.live and target == state.live.release:
+            return {"outcome": "unchanged", "changed": False, "release": target}
+        if not request.get("force"):
+            schema.require_known(places, target)
+        if origin and origin.release == target:
+            _go_back(places, machine, state, f"rolled back by {request.get('by', '')}")
+            return {"outcome": "active", "changed": True, "release": target}
+        state = _settled(places, machine)
         left = state.live.release if state.live else ""
         answer = _switch(places, machine, state, target, settings_of(places, target), request)
-        if left and left != target:
+        if left:
             state.note(left, status="bad")
             save(places, state)
     return answer
 
 
-def expire(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
-    """The dead-man timer: go back if this switch (request: app, token) is still unconfirmed."""
+def undo(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
+    """Take back what one deploy (request: app, deploy) switched on this host; nothing when it switched nothing."""
+    state = load(Places(request["app"], root))
+    if not state.undo_to or state.deploy != request["deploy"]:
+        return {"outcome": "unchanged", "changed": False}
+    return rollback({**request, "to": state.undo_to}, root, machine)
+
+
+def watch(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
+    """Watch a switch (request: app, token) to its end: see 5 to 7 above. Runs in a unit of its own."""
     places = Places(request["app"], root)
     machine = machine or Machine(places)
-    with locked(places, "the dead-man timer", "expire", wait=120):
+    begin = time.monotonic()
+    ill = 0
+    with locked(places, "the watcher", "watch", wait=600):  # until the switch itself has ended, however it did
         state = load(places)
-        if not state.pending or state.pending.token != request["token"]:
+    while state.pending and state.pending.token == request["token"] and state.live:
+        settings = settings_of(places, state.live.release)["app"]
+        waited = time.monotonic() - begin
+        problem = _illness(machine, state.live, Check.of(settings["health"]))
+        ill = ill + 1 if problem else 0
+        if problem.startswith("the app ended") or ill >= ILL_LOOKS:
+            return _end_watch(places, machine, request["token"], problem)
+        if not state.pending.confirmed and waited > CONFIRM_WITHIN:
+            return _end_watch(places, machine, request["token"], "the controller did not confirm the switch")
+        if state.pending.confirmed and waited >= settings["watch"] and not problem:
+            return _end_watch(places, machine, request["token"], "")
+        time.sleep(LOOK_EVERY)
+        state = load(places)
+    return {"outcome": "unchanged", "changed": False}
+
+
+def _illness(machine: Machine, live: Live, check: Check) -> str:
+    if machine.slot_restarted(live.slot):
+        return "the app ended after the switch"
+    return machine.ask_slot(live.slot, check)
+
+
+def _end_watch(places: Places, machine: Machine, token: str, problem: str) -> dict[str, Any]:
+    """Finish the switch, or go back when there is a problem; unless another verb did either meanwhile."""
+    with locked(places, "the watcher", "watch", wait=600):
+        state = load(places)
+        if not state.pending or state.pending.token != token:
             return {"outcome": "unchanged", "changed": False}
-        _go_back(places, machine, state)
-    return {"outcome": "rolled_back", "changed": True}
+        if problem:
+            _go_back(places, machine, state, problem)
+            return {"outcome": "rolled_back", "changed": True}
+        _finish(places, machine, state)
+        return {"outcome": "active", "changed": True}
 
 
 def drain(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
-    """Stop a slot (request: app, slot, seconds) that nginx no longer uses, when its last requests are done."""
+    """Stop a slot (request: app, slot, seconds) that visitors no longer reach, when its last requests are done."""
     places = Places(request["app"], root)
     machine = machine or Machine(places)
     machine.wait_drained(request["slot"], float(request["seconds"]))
-    with locked(places, "the drain", "drain", wait=120):
-        state = load(places)
-        kept = [live.slot for live in (state.live, state.pending.origin if state.pending else None) if live]
-        if request["slot"] in kept:
+    with locked(places, "the drain", "drain", wait=600):
+        if request["slot"] in _slots_in_use(load(places)):
             return {"outcome": "unchanged", "changed": False}
         machine.stop_slot(request["slot"])
     return {"outcome": "stopped", "changed": True}
@@ -173,49 +223,87 @@ def recover(_request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
         machine = Machine(places)
         with locked(places, "the host itself", "recover", wait=120):
             state = load(places)
-            if state.pending:
-                _forget_pending(places, state)
+            if state.pending and state.pending.confirmed:
+                _mark_good(places, state)
+            elif state.pending:
+                _forget_pending(places, state, "the host restarted before the switch was confirmed")
             machine.point(state.live, state.previous())
             if state.live:
-                machine.start_later(state.live.slot)
+                machine.start_later(state.live)
             outcomes[places.app] = state.live.release if state.live else ""
     return {"apps": outcomes, "changed": False}
 
 
+def _slots_in_use(state: State) -> set[str]:
+    return {live.slot for live in (state.live, state.pending.origin if state.pending else None) if live}
+
+
 def _settled(places: Places, machine: Machine) -> State:
-    """The state with no switch half done: an unconfirmed one goes back, and visitors reach what state.json says."""
+    """The state with no switch open: a confirmed one that is well is finished, any other goes back."""
     state = load(places)
-    if state.pending:
-        _go_back(places, machine, state)
+    if state.pending and state.live:
+        check = Check.of(settings_of(places, state.live.release)["app"]["health"])
+        if not state.pending.confirmed:
+            _go_back(places, machine, state, "the switch was cut before it was confirmed")
+        elif problem := _illness(machine, state.live, check):
+            _go_back(places, machine, state, problem)
+        else:
+            machine.point(state.live, _origin_of(state))
+            _finish(places, machine, state)
     elif state.live:
         machine.point(state.live, state.previous())
     return state
 
 
-def _go_back(places: Places, machine: Machine, state: State) -> None:
-    """Undo an unconfirmed switch: the durable fact first, then the live link, then the new slot."""
+def _origin_of(state: State) -> str:
+    return state.pending.origin.release if state.pending and state.pending.origin else ""
+
+
+def _finish(places: Places, machine: Machine, state: State) -> None:
+    """The watched release has proved itself: it is good, and its origin may end."""
+    origin = state.pending.origin if state.pending else None
+    _mark_good(places, state)
+    if state.live:
+        settings = settings_of(places, state.live.release)["app"]
+        if origin:
+            machine.drain_later(origin.slot, settings["drain"])
+        prune(places, state, settings["keep"])
+        save(places, state)
+
+
+def _mark_good(places: Places, state: State) -> None:
+    if state.live:
+        state.sequence += 1
+        state.note(state.live.release, status="good", activated=state.sequence)
+    state.pending = None
+    save(places, state)
+
+
+def _go_back(places: Places, machine: Machine, state: State, why: str) -> None:
+    """Undo an open switch: the durable fact first, then the live link, then the new slot."""
     left = state.live
-    _forget_pending(places, state)
+    _forget_pending(places, state, why)
     if state.live and not machine.slot_alive(state.live.slot):
         machine.start_slot(state.live)
     machine.point(state.live, state.previous())
     if left:
-        machine.stop_slot(left.slot)
+        machine.drain_later(left.slot, settings_of(places, left.release)["app"]["drain"])
 
 
-def _forget_pending(places: Places, state: State) -> None:
+def _forget_pending(places: Places, state: State, why: str) -> None:
     left = state.live
     origin = state.pending.origin if state.pending else None
     state.live, state.pending = origin, None
-    if left:
-        state.note(left.release, status="bad")
+    if left and (origin is None or left.release != origin.release):
+        state.note(left.release, status="bad", why=why)
     save(places, state)
-    record(places, "rolled back", release=left.release if left else "", to=origin.release if origin else "")
+    facts = {"release": left.release if left else "", "to": origin.release if origin else "", "why": why}
+    record(places, "rolled back", **facts)
 
 
 def _mark_failed(places: Places, state: State, release: str, request: dict[str, Any], error: HostError) -> None:
     if state.releases.get(release, {}).get("status") != "good":
-        state.note(release, status="bad")
+        state.note(release, status="bad", why=error.summary)
         save(places, state)
     record(places, "not activated", release=release, by=request.get("by", ""), why=error.summary)
 

@@ -168,29 +168,31 @@ def lab_up(env: LabEnv = "lab") -> None:
     Example:
       zarpar lab up
     """
-    from zarpar import lab
-
-    _, target = _find(env)
-    lab.up(target.inventory, say=Ui().say)
+    _start_lab(_find(env)[1], Ui())
 
 
 @lab_app.command("down")
-def lab_down(env: LabEnv = "lab") -> None:
-    """Stop the lab's servers and remove all that belongs to them.
+def lab_down(
+    env: LabEnv = "lab",
+    everything: Annotated[bool, typer.Option("--all", help="The servers of every inventory on this machine.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="The images and keys as well.")] = False,
+) -> None:
+    """Remove the lab's servers; nothing of them runs afterwards.
 
     \b
-    Example:
+    Examples:
       zarpar lab down
+      zarpar lab down --all --purge
     """
     from zarpar import lab
 
-    _, target = _find(env)
-    lab.down(target.inventory, say=Ui().say)
+    inventory = None if everything else _find(env)[1].inventory
+    lab.down(inventory, say=Ui().say, purge=purge)
 
 
 @lab_app.command("status")
 def lab_status() -> None:
-    """Show which of the lab's servers run.
+    """Show the lab's servers on this machine.
 
     \b
     Example:
@@ -198,7 +200,11 @@ def lab_status() -> None:
     """
     from zarpar import lab
 
-    Ui().say(str(lab.status()))
+    rows = [
+        (one.name, one.image, one.address, "runs" if one.running else "stopped", "yes" if one.ssh else "no")
+        for one in lab.status()
+    ]
+    Ui().table(("Host", "Image", "Address", "State", "SSH"), rows)
 
 
 @lab_app.command("ssh")
@@ -223,9 +229,10 @@ def _play(command: str, playbook: str, env: str, choices: Choices, *, json: bool
     checkout, target = _find(env)
     screen = Ui(verbose=choices.verbose, check=choices.check)
     start = time.monotonic()
-    if plan.has_lab_hosts(target):
-        _start_lab(target, choices, screen)
-    elif ask and not choices.check and sys.stdin.isatty():
+    is_lab = _is_lab(target)
+    if is_lab and not choices.check:
+        _start_lab(target, screen)
+    if ask and not (is_lab or choices.check) and sys.stdin.isatty():
         _confirm(f"{command.capitalize()} to {target.name} ({target.inventory})?", screen)
     story = _run(plan.playbook(checkout, playbook, target, choices, os.environ), screen)
     seconds = time.monotonic() - start
@@ -257,10 +264,18 @@ def _find(env: str) -> tuple[Path, Environment]:
     return checkout, plan.find_environment(env, checkout, Path.cwd())
 
 
-def _start_lab(target: Environment, choices: Choices, screen: Ui) -> None:
-    if not choices.check:
-        from zarpar import lab
+def _is_lab(target: Environment) -> bool:
+    if not plan.mentions_lab(target):
+        return False
+    from zarpar import lab
 
+    return lab.has_hosts(target.inventory)
+
+
+def _start_lab(target: Environment, screen: Ui) -> None:
+    from zarpar import lab
+
+    with screen.pulse(lambda: "starting the lab"):
         lab.up(target.inventory, say=screen.say)
 
 

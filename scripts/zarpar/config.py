@@ -110,6 +110,15 @@ class Limits(Model):
     files: Annotated[int, Field(ge=256, le=1_048_576)] = 8192
 
 
+class Migration(Model):
+    """Limits of a migration, in seconds, and whether the database is dumped before one that changes it."""
+
+    timeout: Seconds = 3600
+    lock_timeout: Seconds = 5
+    statement_timeout: Seconds = 900
+    dump: bool = True
+
+
 class App(Model):
     """One app, as the inventory says it. Keys and defaults are the reference; docs/APPS.md explains them."""
 
@@ -121,6 +130,7 @@ class App(Model):
     database: Literal["", "postgres"] = ""
     database_password: Annotated[str, Field(max_length=500, repr=False)] = ""
     migrate: Text = ""
+    migration: Migration = Migration()
     build: Annotated[list[Text], Field(max_length=50)] = []
     health: Health = Health()
     static: dict[
@@ -136,6 +146,7 @@ class App(Model):
     client_max_body_size: Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5}[kKmMgG])\Z")] = "16M"
     logs: Literal["journal", "file"] = "journal"
     drain: Seconds = 30
+    watch: Annotated[int, Field(ge=0, le=3600)] = 30
     limits: Limits = Limits()
     hsts: Annotated[int, Field(ge=0, le=63_072_000)] = 63_072_000
     keep: Annotated[int, Field(ge=2, le=100)] = 5

@@ -108,7 +108,7 @@ def diagnose(host: str, where: str, result: Mapping[str, Any]) -> Failure:
         detail = "What it said is not shown, because it may hold a secret (no_log)."
     known = recognise(everything, host)
     if known and known.summary:
-        summary, detail = known.summary, everything
+        summary, detail = known.summary, PREFIXES.sub("", everything)
     kind = known.kind if known else "unreachable" if result.get("unreachable") else "failed"
     return Failure(
         host,

@@ -160,9 +160,9 @@ def find_environment(given: str, checkout: Path, here: Path) -> Environment:
     )
 
 
-def has_lab_hosts(target: Environment) -> bool:
-    """Tell whether the inventory describes hosts of the lab, which a run starts first."""
-    return any("lab_" in path.read_text() for path in target.inventory.glob("hosts.y*ml"))
+def mentions_lab(target: Environment) -> bool:
+    """Tell, without reading YAML, whether the inventory may have hosts of the lab; `lab.has_hosts` knows."""
+    return any("lab:" in path.read_text() for path in target.inventory.glob("hosts.y*ml"))
 
 
 def _inventories(folder: Path) -> list[Path]:

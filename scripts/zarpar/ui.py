@@ -11,8 +11,9 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from zarpar.diagnosis import Failure, plain
@@ -67,6 +68,11 @@ class Ui:
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line of our own, or of a program: never markup."""
+        if self._made is None and not style:  # not worth importing Rich
+            self._last_line = time.monotonic()
+            with suppress(BrokenPipeError):
+                print(plain(text), file=self._stream, flush=True)
+            return
         from rich.text import Text
 
         self._print(Text(plain(text), style=style))
@@ -109,8 +115,8 @@ class Ui:
         if code == Exit.OK:
             self.say(_good_ending(story, self.check) + took, "bold green")
             return
-        for failure in story.failures if len(story.failures) > 1 else ():
-            self.say(f"  {_headline(failure)}", "red")
+        for line in _all_failures(story.failures) if len(story.failures) > 1 else ():
+            self.say(f"  {line}", "red")
         self.say(ENDINGS[code] + _still_serving(story) + took, "bold red")
 
     def statuses(self, story: Story) -> None:
@@ -120,7 +126,19 @@ class Ui:
             for host, status in sorted(story.statuses.items())
             for app, facts in sorted(status.get("apps", {}).items())
         ]
-        self._print(_table(("Host", "App", "Release", "Commit", "State", "Slot", "Certificate"), rows))
+        self.table(("Host", "App", "Release", "Commit", "State", "Slot", "Certificate"), rows)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+        """Print rows in columns."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for column in columns:
+            table.add_column(column, justify="right" if column == "Seconds" else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+        self._print(table)
 
     def result(self, facts: dict[str, Any]) -> None:
         """Print a result for programs."""
@@ -201,7 +219,7 @@ class Ui:
     def _releases(self, releases: Sequence[Release]) -> None:
         rows = [(one.host, one.app, one.release, _word(one), f"{one.seconds:.1f}") for one in releases]
         self.say("")
-        self._print(_table(("Host", "App", "Release", "Outcome", "Seconds"), rows))
+        self.table(("Host", "App", "Release", "Outcome", "Seconds"), rows)
         for url in dict.fromkeys(one.url for one in releases if one.url):
             self.say(url, "bold")
 
@@ -241,6 +259,14 @@ def _headline(failure: Failure) -> str:
     return ": ".join(filter(None, (failure.host or "ansible-playbook", failure.where, failure.summary)))
 
 
+def _all_failures(failures: Sequence[Failure]) -> list[str]:
+    """Return one line per cause, with the hosts that it struck."""
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for failure in failures:
+        hosts.setdefault((failure.where, failure.summary), []).append(failure.host)
+    return [f"{', '.join(struck)}: {where}: {summary}" for (where, summary), struck in hosts.items()]
+
+
 def _word(release: Release) -> Text:
     from rich.text import Text
 
@@ -260,20 +286,10 @@ def _state(facts: Mapping[str, Any]) -> tuple[str | Text, ...]:
     return texts[0], texts[1][:8], healthy, texts[2], certificate
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column == "Seconds" else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    return table
-
-
 def _times(host: str, steps: Sequence[Step]) -> str:
-    parts = [f"{step.role or step.play} {step.seconds:.1f}" for step in steps if step.seconds >= 0.1]
+    roles = Counter(step.role for step in steps)
+    names = [step.role if step.role and roles[step.role] == 1 else step.play for step in steps]
+    parts = [f"{name} {step.seconds:.1f}" for name, step in zip(names, steps, strict=True) if step.seconds >= 0.1]
     return f"{host}  {sum(step.seconds for step in steps):.1f} s: {', '.join(parts)}"
 
 

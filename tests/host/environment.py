@@ -23,8 +23,10 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
+
 from zarpar import config, plan, variables
 from zarpar.errors import BadData
+from zarpar.lab import inventory as lab
 
 App = dict[str, Any]
 
@@ -45,17 +47,19 @@ SECRETS = ("env", "database_url", "database_password")
 
 @dataclass(frozen=True)
 class Server:
-    """One host of the inventory. settings: the public variables of the roles, as this host gets them."""
+    """One host of the inventory.
+
+    settings: the public variables of the roles, as this host gets them. clients: hosts that use its database over
+    the network.
+    """
 
     name: str
     address: str
     groups: frozenset[str]
     lab: bool
+    clients: tuple[str, ...]
     settings: Mapping[str, Any]
     apps: tuple[App, ...]
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True)
@@ -67,28 +71,30 @@ class Environment:
     trust: str
 
     def of_group(self, group: str) -> list[Server]:
-        """The servers in a group of the inventory."""
+        """Return the servers that are in a group of the inventory."""
         return [server for server in self.servers if group in server.groups]
 
-    def connect(self, server: Server, *, become: bool) -> Host:
-        """A connection over Ansible's data; `become`: every command runs as root by sudo."""
-        return testinfra.get_host(f"ansible://{server.name}?ansible_inventory={_key(self.inventory, become=become)}")
+    def connect(self, server: Server) -> Host:
+        """Open the connection to a server, where every command runs as root. Raises RuntimeError when it cannot."""
+        user = _host(self.inventory, server, become=False).check_output("id -u")
+        host = _host(self.inventory, server, become=user != "0")
+        tried = host.run("true")
+        if tried.rc != 0:
+            raise RuntimeError(tried.stderr.strip())
+        return host
 
 
 def load(given: str, limit: str) -> Environment:
-    """Read an environment by its name, or by the path of its folder or its inventory file.
+    """Read an environment by its name, or by the path of its folder or of its inventory file.
 
     Raises BadData with the words that a deploy would use.
     """
-    inventory = Path(given).resolve() if Path(given).is_file() else _folder(given)
+    path = Path(given)
+    inventory = path.resolve() if path.is_file() else plan.find_environment(given, CHECKOUT, Path.cwd()).inventory
     try:
         return _load(inventory, limit)
     except AnsibleError as error:
         raise BadData(str(error)) from error
-
-
-def _folder(given: str) -> Path:
-    return plan.find_environment(given, CHECKOUT, Path.cwd()).inventory
 
 
 def _load(inventory: Path, limit: str) -> Environment:
@@ -98,14 +104,14 @@ def _load(inventory: Path, limit: str) -> Environment:
     manager = InventoryManager(loader=loader, sources=[str(inventory)])
     manager.subset(limit or None)
     source = VariableManager(loader=loader, inventory=manager)
-    hostvars = HostVars(inventory=manager, variable_manager=source, loader=loader)
-    source.set_hostvars(hostvars) if hasattr(source, "set_hostvars") else None
+    HostVars(inventory=manager, variable_manager=source, loader=loader)  # from here on the variables have `hostvars`
     found = {host.name: _Variables(loader, source.get_vars(host=host)) for host in manager.get_hosts()}
     if not found:
         raise BadData(f"{inventory} has no host" + (f" that is called {limit}" if limit else ""))
-    servers = tuple(_server(name, variables) for name, variables in found.items())
-    _hand_over(inventory, {name: variables.connection() for name, variables in found.items()})
-    return Environment(inventory, servers, _trust(inventory, servers))
+    _hand_over(inventory, {name: its.connection() for name, its in found.items()})
+    servers = tuple(_server(name, its) for name, its in found.items())
+    in_lab = any(server.lab for server in servers)
+    return Environment(inventory, servers, str(lab.read(inventory).folder / "pebble-root.pem") if in_lab else "")
 
 
 class _Variables:
@@ -115,34 +121,36 @@ class _Variables:
         self.raw = raw
         self._templar = Templar(loader=loader, variables=raw)
 
-    def render(self, value: Any) -> Any:
-        return self._templar.template(value)
-
     def get(self, name: str, default: Any = None) -> Any:
-        return self.render(self.raw[name]) if name in self.raw else default
+        return self._templar.template(self.raw[name]) if name in self.raw else default
 
     def connection(self) -> dict[str, Any]:
-        """What testinfra reads; ssh never asks, and all commands share one connection."""
+        """Return what testinfra reads. ssh never asks, and all commands share one connection."""
         known = {name: self.get(name) for name in CONNECTION if name in self.raw}
         shared = f"-o BatchMode=yes -o ControlPath={CONTROL_PATH}/%C"
         return {**known, "ansible_ssh_extra_args": f"{known.get('ansible_ssh_extra_args', '')} {shared}".strip()}
 
     def apps(self) -> Iterator[App]:
-        """The apps as this host's templates get them, without secrets."""
-        raw = variables.literal("apps", self.raw.get("apps"), lambda text: self.render(trust_as_template(text)))
+        """Return the apps as this host's templates get them, without secrets."""
+        raw = variables.literal("apps", self.raw.get("apps"), self._reference)
         for name, app in config.load_apps(raw).items():
             full = app.for_host(name, variables.database_url(name, app, self.raw))
             yield {key: value for key, value in full.items() if key not in SECRETS}
 
+    def _reference(self, expression: str) -> Any:
+        return self._templar.template(trust_as_template(expression))
+
 
 def _server(name: str, its: _Variables) -> Server:
-    settings = {key: its.get(key, default) for key, default in _role_defaults().items()}
+    groups = its.raw["groups"]
+    web, databases = groups.get("web", []), groups.get("db", [])
     return Server(
         name=name,
         address=str(its.get("zarpar_address") or its.get("ansible_host") or name),
-        groups=frozenset(group for group, hosts in its.raw["groups"].items() if name in hosts),
+        groups=frozenset(group for group, hosts in groups.items() if name in hosts),
         lab="lab" in its.raw,
-        settings=settings,
+        clients=tuple(host for host in web if host not in databases) if name in databases else (),
+        settings={key: its.get(key, default) for key, default in _role_defaults().items()},
         apps=tuple(its.apps()),
     )
 
@@ -154,20 +162,16 @@ def _role_defaults() -> dict[str, Any]:
     return defaults
 
 
-def _trust(inventory: Path, servers: tuple[Server, ...]) -> str:
-    if not any(server.lab for server in servers):
-        return ""
-    from zarpar.lab import inventory as lab
-
-    return str(lab.read(inventory).folder / "pebble-root.pem")
+def _host(inventory: Path, server: Server, *, become: bool) -> Host:
+    return testinfra.get_host(f"ansible://{server.name}", ansible_inventory=_key(inventory, become=become))
 
 
 def _key(inventory: Path, *, become: bool) -> str:
-    return f"{inventory}{'' if become else ':plain'}"
+    return f"{inventory} as root" if become else str(inventory)
 
 
 def _hand_over(inventory: Path, hosts: dict[str, dict[str, Any]]) -> None:
-    """Give testinfra's ansible backend the resolved inventory, in place of what it would read unresolved."""
+    """Give testinfra's ansible backend the resolved inventory in place of what it would read unresolved."""
     CONTROL_PATH.mkdir(mode=0o700, parents=True, exist_ok=True)
     for become in (True, False):
         resolved = {name: {**known, "ansible_become": become} for name, known in hosts.items()}

@@ -105,8 +105,8 @@ def test_bad_limit_is_refused(limit: str) -> None:
 
 
 def test_the_patterns_are_those_of_the_apps_model() -> None:
-    assert config.REF == f"^{plan.REF.pattern}\\Z"
-    assert config.APP_NAME == f"^{plan.APP_NAME.pattern}\\Z"
+    assert f"^{plan.REF.pattern}\\Z" == config.REF
+    assert f"^{plan.APP_NAME.pattern}\\Z" == config.APP_NAME
 
 
 def test_the_operators_environment_stays_behind() -> None:
@@ -121,11 +121,11 @@ def test_the_operators_environment_stays_behind() -> None:
         "AWS_SECRET_ACCESS_KEY": "s3cret",
         "GITHUB_TOKEN": "s3cret",
         "ANSIBLE_HOST_KEY_CHECKING": "False",
-        "ANSIBLE_CONFIG": "/tmp/evil.cfg",
+        "ANSIBLE_CONFIG": "/evil.cfg",
         "ANSIBLE_STDOUT_CALLBACK": "json",
-        "PYTHONPATH": "/tmp/evil",
-        "AWX_LIB_DIRECTORY": "/tmp/evil",
-        "LD_PRELOAD": "/tmp/evil.so",
+        "PYTHONPATH": "/evil",
+        "AWX_LIB_DIRECTORY": "/evil",
+        "LD_PRELOAD": "/evil.so",
     }
     dropped = ["AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "ANSIBLE_STDOUT_CALLBACK", "PYTHONPATH", "AWX_LIB_DIRECTORY"]
     kept = {name: value for name, value in parent.items() if name not in [*dropped, "LD_PRELOAD"]}

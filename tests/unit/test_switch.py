@@ -27,7 +27,8 @@ class FakeHost:
         self.places = places
         self.slots: dict[str, str] = {}
         self.visitors: Live | None = None
-        self.timers: set[str] = set()
+        self.watchers: set[str] = set()
+        self.restarted: set[str] = set()
         self.sick: set[str] = set()
         self.sick_for_visitors: set[str] = set()
 
@@ -78,14 +79,16 @@ class FakeMachine:
         self._step()
         return changed
 
-    def arm(self, token: str, _seconds: int) -> None:
+    def watch_later(self, token: str) -> None:
         self._step()
-        self.host.timers.add(token)
+        self.host.watchers.add(token)
         self._step()
 
-    def disarm(self, token: str) -> None:
-        self._step()
-        self.host.timers.discard(token)
+    def slot_restarted(self, slot: str) -> bool:
+        return slot not in self.host.slots or self.host.slots[slot] in self.host.restarted
+
+    def ask_slot(self, slot: str, _check: object) -> str:
+        return "500" if self.host.slots.get(slot) in self.host.sick else ""
 
     def drain_later(self, slot: str, _seconds: int) -> None:
         self._step()
@@ -97,10 +100,17 @@ def places(tmp_path: Path) -> Places:
     return Places("shop", tmp_path)
 
 
-def add_release(places: Places, name: str, keep: int = 2) -> None:
+def add_release(places: Places, name: str, keep: int = 2, watch: int = 0) -> None:
     folder = places.release(name)
     folder.mkdir(parents=True)
-    app = {"health": HEALTH, "canonical": "a.example.com", "tls": "letsencrypt", "drain": 1, "keep": keep}
+    app = {
+        "health": HEALTH,
+        "canonical": "a.example.com",
+        "tls": "letsencrypt",
+        "drain": 1,
+        "keep": keep,
+        "watch": watch,
+    }
     (folder / "release.json").write_text(json.dumps({"id": name, "migrate": "", "app": app}))
     for needed in ("venvs", "releases"):
         (places.home / needed).mkdir(exist_ok=True)
@@ -133,7 +143,6 @@ def test_first_and_second_release_alternate_slots(places: Places) -> None:
     assert host.visitors == Live("one", "blue")
     assert deploy(places, host, "two")["outcome"] == "active"
     assert host.visitors == Live("two", "green")
-    assert host.timers == set()
     assert deploy(places, host, "two")["outcome"] == "unchanged"
 
 
@@ -162,29 +171,110 @@ def test_release_that_fails_through_nginx_goes_back(places: Places) -> None:
     assert caught.value.kind == "rolled_back"
     assert host.visitors == Live("one", "blue")
     assert load(places).live == Live("one", "blue")
-    assert host.timers == set()
 
 
-def test_unconfirmed_switch_goes_back_by_itself(places: Places) -> None:
+def watch(places: Places, host: FakeHost, token: str) -> dict[str, Any]:
+    request = {"app": "shop", "token": token}
+    return switch.watch(request, places.root, FakeMachine(host))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "CONFIRM_WITHIN", 0.02)
+    monkeypatch.setattr(switch, "LOOK_EVERY", 0.01)
+
+
+def switch_only(places: Places, host: FakeHost, release: str) -> str:
+    machine = FakeMachine(host)
+    request = {"app": "shop", "release": release, "lease": "d1"}
+    return str(switch.activate(request, places.root, machine)["token"])  # type: ignore[arg-type]
+
+
+def confirm(places: Places, host: FakeHost, token: str) -> None:
+    switch.confirm({"app": "shop", "token": token}, places.root, FakeMachine(host))  # type: ignore[arg-type]
+
+
+def test_unconfirmed_switch_goes_back_by_itself(places: Places, quick: None) -> None:
     host = FakeHost(places)
     add_release(places, "one")
     add_release(places, "two")
     deploy(places, host, "one")
-    machine = FakeMachine(host)
-    answer = switch.activate({"app": "shop", "release": "two"}, places.root, machine)  # type: ignore[arg-type]
+    token = switch_only(places, host, "two")
     assert host.visitors == Live("two", "green")
-    switch.expire({"app": "shop", "token": answer["token"]}, places.root, machine)  # type: ignore[arg-type]
+    assert watch(places, host, token)["outcome"] == "rolled_back"
     assert host.visitors == Live("one", "blue")
     with pytest.raises(HostError, match="undone"):
-        switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)  # type: ignore[arg-type]
+        confirm(places, host, token)
 
 
-def test_late_timer_changes_nothing(places: Places) -> None:
+@pytest.mark.parametrize("illness", ["sick", "restarted"])
+def test_confirmed_release_that_falls_ill_goes_back_by_itself(places: Places, quick: None, illness: str) -> None:
+    host = FakeHost(places)
+    add_release(places, "one", watch=60)
+    add_release(places, "two", watch=60)
+    deploy(places, host, "one")
+    token = switch_only(places, host, "two")
+    confirm(places, host, token)
+    assert host.slots == {"blue": "one", "green": "two"}  # the old one stays warm
+    getattr(host, illness).add("two")
+    assert watch(places, host, token)["outcome"] == "rolled_back"
+    assert host.visitors == Live("one", "blue")
+    assert load(places).releases["two"]["status"] == "bad"
+
+
+def test_watch_ends_well(places: Places, quick: None) -> None:
+    host = FakeHost(places)
+    add_release(places, "one", watch=0)
+    add_release(places, "two", watch=1)
+    deploy(places, host, "one")
+    token = switch_only(places, host, "two")
+    confirm(places, host, token)
+    assert load(places).releases["two"]["status"] != "good"
+    assert watch(places, host, token)["outcome"] == "active"
+    assert load(places).releases["two"]["status"] == "good"
+    assert host.slots == {"green": "two"}
+
+
+def test_next_deploy_ends_the_watch_of_the_one_before(places: Places) -> None:
+    host = FakeHost(places)
+    for name in ("one", "two", "three"):
+        add_release(places, name, watch=600)
+        deploy(places, host, name)
+        assert_whole(places, host, {name})
+    assert load(places).releases["two"]["status"] == "good"
+
+
+def test_rollback_while_watched_is_instant(places: Places) -> None:
+    host = FakeHost(places)
+    for name in ("one", "two"):
+        add_release(places, name, watch=600)
+        deploy(places, host, name)
+    machine = FakeMachine(host)
+    answer = switch.rollback({"app": "shop", "by": "t"}, places.root, machine)  # type: ignore[arg-type]
+    assert answer["release"] == "one"
+    assert "token" not in answer
+    assert_whole(places, host, {"one"})
+
+
+def test_undo_takes_back_only_its_own_deploy(places: Places) -> None:
+    host = FakeHost(places)
+    for name in ("one", "two"):
+        add_release(places, name)
+        confirm(places, host, switch_only(places, host, name))
+    machine = FakeMachine(host)
+    other = switch.undo({"app": "shop", "deploy": "other", "lease": "d1"}, places.root, machine)  # type: ignore[arg-type]
+    assert other["outcome"] == "unchanged"
+    assert_whole(places, host, {"two"})
+    answer = switch.undo({"app": "shop", "deploy": "d1", "lease": "d1"}, places.root, machine)  # type: ignore[arg-type]
+    assert answer["release"] == "one"
+    assert_whole(places, host, {"one"})
+
+
+def test_watcher_of_an_older_switch_changes_nothing(places: Places) -> None:
     host = FakeHost(places)
     add_release(places, "one")
     deploy(places, host, "one")
-    answer = switch.expire({"app": "shop", "token": "old"}, places.root, FakeMachine(host))  # type: ignore[arg-type]
-    assert answer["outcome"] == "unchanged"
+    assert watch(places, host, "old")["outcome"] == "unchanged"
     assert host.visitors == Live("one", "blue")
 
 
@@ -200,12 +290,12 @@ def count_steps(tmp_path: Path) -> int:
     return machine.calls
 
 
-def test_cut_at_every_step(tmp_path: Path) -> None:
-    """Kill at each call to the outside; then either the timer fires or the same command runs again."""
+def test_cut_at_every_step(tmp_path: Path, quick: None) -> None:
+    """Kill at each call to the outside; then either the watcher acts or the same command runs again."""
     steps = count_steps(tmp_path)
     assert steps > 10
     for cut_at in range(steps):
-        for aftermath in ("rerun", "timer then rerun"):
+        for aftermath in ("rerun", "watcher then rerun"):
             root = tmp_path / f"{cut_at}-{aftermath}"
             places = Places("shop", root)
             host = FakeHost(places)
@@ -217,10 +307,9 @@ def test_cut_at_every_step(tmp_path: Path) -> None:
             if host.visitors and host.slots.get(host.visitors.slot) != host.visitors.release:
                 pytest.fail(f"cut at {cut_at}: visitors reach nothing")
             assert_whole(places, host, {"one", "two"})
-            if aftermath == "timer then rerun":
-                for token in list(host.timers):
-                    request = {"app": "shop", "token": token}
-                    switch.expire(request, root, FakeMachine(host))  # type: ignore[arg-type]
+            if aftermath == "watcher then rerun":
+                for token in list(host.watchers):
+                    watch(places, host, token)
                     assert_whole(places, host, {"one", "two"})
             deploy(places, host, "two")
             assert_whole(places, host, {"two"})
@@ -267,7 +356,8 @@ def test_cut_at_every_durable_write(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def rollback(places: Places, host: FakeHost) -> None:
     machine = FakeMachine(host)
     answer = switch.rollback({"app": "shop"}, places.root, machine)  # type: ignore[arg-type]
-    switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)  # type: ignore[arg-type]
+    if "token" in answer:
+        confirm(places, host, answer["token"])
 
 
 def test_rollback_walks_back_and_skips_bad_ones(places: Places) -> None:

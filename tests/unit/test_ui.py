@@ -67,8 +67,8 @@ Host  App    Release          Outcome  Seconds
 web1  notes  3f2a9c1d-a1b2c3  active       8.7
 web2  notes  3f2a9c1d-a1b2c3  active       8.2
 https://notes.example.test/
-web1  3.5 s: Preflight 1.0, base 0.5, nginx 0.5, app_release 0.5, app_release 0.5, app_release 0.5
-web2  2.5 s: Preflight 0.5, base 0.5, nginx 0.5, app_release 0.5, app_release 0.5
+web1  3.5 s: Preflight 1.0, base 0.5, nginx 0.5, Prepare 0.5, Migrate 0.5, Activate 0.5
+web2  2.5 s: Preflight 0.5, base 0.5, nginx 0.5, Prepare 0.5, Activate 0.5
 done: 9 changes (12.3 s)"""
 
 SECOND_UNHEALTHY = """
@@ -88,7 +88,7 @@ Host  App    Release          Outcome        Seconds
 web1  notes  3f2a9c1d-a1b2c3  active             8.2
 web2  notes  3f2a9c1d-a1b2c3  not activated     37.2
 https://notes.example.test/
-web1  1.0 s: app_release 0.5, app_release 0.5
+web1  1.0 s: Prepare 0.5, Activate 0.5
 web2  0.5 s: app_release 0.5
 some hosts are done and some are not: the same command, run again, finishes the job (12.3 s)"""
 
@@ -102,16 +102,13 @@ refused: nothing was changed (12.3 s)"""
 UNREACHABLE = """
 Preflight
 error: web1: Preflight: Check the host: its name does not resolve
-  Task failed: Failed to connect to the host via ssh: ssh: Could not resolve hostname web1.invalid: Name or service not known
+  Could not resolve hostname web1.invalid: Name or service not known
   next: Check ansible_host of web1 in the inventory, and DNS: getent hosts web1.invalid
 error: web2: Preflight: Check the host: its name does not resolve
-  Task failed: Failed to connect to the host via ssh: ssh: Could not resolve hostname web2.invalid: Name or service not known
+  Could not resolve hostname web2.invalid: Name or service not known
   next: Check ansible_host of web2 in the inventory, and DNS: getent hosts web2.invalid
-  web1: Preflight: Check the host: its name does not resolve
-  web2: Preflight: Check the host: its name does not resolve
+  web1, web2: Preflight: Check the host: its name does not resolve
 not reachable (12.3 s)"""
-
-FIRST_UNHEALTHY_ENDING = "failed; what served before still serves (12.3 s)"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +158,8 @@ def test_secrets_under_no_log_are_not_printed() -> None:
 def test_the_same_failure_of_many_hosts_is_told_once() -> None:
     said = tell("loop")
     assert said.count("error:") == 2
-    assert "error: web2: the same" in said
+    assert said.count(": the same") == 1
+    assert "  web1, web2: Loop: Run: failed with exit code 1" in said or "  web2, web1: " in said
 
 
 def test_no_colours_without_a_terminal() -> None:
@@ -213,7 +211,9 @@ def test_nobody_reading_any_more_is_no_failure() -> None:
         screen = Ui(stream=stream)
         screen.say("one")
         screen.say("two")
-        stream.detach()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, writer)  # for what is still in the buffer
+        os.close(nowhere)
 
 
 def test_silence_is_broken_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,10 @@ def test_silence_is_broken_where_there_is_no_terminal(monkeypatch: pytest.Monkey
     stream = io.StringIO()
     with Ui(stream=stream).pulse(lambda: "web1 nginx: Apply"):
         time.sleep(2.3)
-    assert stream.getvalue().splitlines() == ["still working: web1 nginx: Apply, 1 s", "still working: web1 nginx: Apply, 2 s"]
+    assert stream.getvalue().splitlines() == [
+        "still working: web1 nginx: Apply, 1 s",
+        "still working: web1 nginx: Apply, 2 s",
+    ]
 
 
 def test_a_spinner_turns_on_a_terminal_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +251,6 @@ def test_the_state_of_every_app_on_every_host() -> None:
         "web2": {"apps": {"notes": {"live": live, "healthy": False, "problem": "500"}, "shop": {"live": None}}},
     }
     Ui(stream=stream).statuses(story)
-    assert [line.split("  ") for line in stream.getvalue().splitlines()]
     assert "web1  notes  3f2a9c1d-a1b2c3  3f2a9c1d  healthy         blue  60 days left" in stream.getvalue()
     assert "web2  notes  3f2a9c1d-a1b2c3  3f2a9c1d  ill: 500        blue" in stream.getvalue()
     assert "web2  shop                              no release yet" in stream.getvalue()

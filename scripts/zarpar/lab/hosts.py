@@ -13,6 +13,7 @@ from zarpar.lab.inventory import PKI_ADDRESS, PKI_NAME, LabError, LabHost
 from zarpar.lab.machine import BRIDGE, NETWORK, as_root, podman, run, show_json, wait_until
 
 _CAPABILITIES = "SYS_ADMIN,NET_ADMIN,NET_RAW,SYS_PTRACE"
+_ADDRESS_LABEL = "zarpar.lab.address"
 _DEBIAN_LABEL = "zarpar.lab.debian"
 _INVENTORY_LABEL = "zarpar.lab.inventory"
 _READY_SECONDS = 60
@@ -20,13 +21,17 @@ _READY_SECONDS = 60
 
 @dataclass(frozen=True)
 class Container:
-    """A lab host as it is; `inventory` is the one that it was made for."""
+    """A lab host as it is; `inventory` is the one that it was made for.
+
+    `address` is the one that it was made with, `plugged` the one that it has, which is none when it does not run.
+    """
 
     name: str
     image: str
     state: str
     pid: int
     address: str
+    plugged: str
     names: frozenset[str]
     debian: int
     inventory: str
@@ -75,7 +80,7 @@ def rename(host: LabHost) -> None:
     """Give a running host the names of the inventory; its network is away for a moment."""
     run(podman("network", "disconnect", NETWORK, host.name))
     aliases = [f"--alias={name}" for name in host.names]
-    run(podman("network", "connect", f"--ip={host.address}", *aliases, NETWORK, host.name))
+    run(podman("network", "connect", *_place(host.address), *aliases, NETWORK, host.name))
 
 
 def start_container(name: str) -> None:
@@ -145,13 +150,18 @@ def _run_container(name: str, address: IPv4Address, image: str, options: Sequenc
 
     SYS_ADMIN is what makes systemd's sandbox options real inside; without it they are silently ignored.
     """
-    place = [f"--name={name}", f"--hostname={name}", f"--network={NETWORK}", f"--ip={address}"]
-    vps = ["--systemd=always", f"--cap-add={_CAPABILITIES}", "--pull=never"]
+    place = [f"--name={name}", f"--hostname={name}", f"--network={NETWORK}", *_place(address)]
+    vps = [f"--label={_ADDRESS_LABEL}={address}", "--systemd=always", f"--cap-add={_CAPABILITIES}", "--pull=never"]
     run(podman("run", "--detach", "--replace", *place, *vps, *options, image))
-    container = get(name)
-    if container.address != str(address):
+    plugged = get(name).plugged
+    if plugged != str(address):
         remove([name])
-        raise LabError(f"podman gave {name} the address {container.address or '(none)'} instead of {address}")
+        raise LabError(f"podman gave {name} the address {plugged or '(none)'} instead of {address}")
+
+
+def _place(address: IPv4Address) -> list[str]:
+    """Return the options for an address; its hardware address never changes, or neighbours would go on with the old."""
+    return [f"--ip={address}", "--mac-address=02:7a:" + ":".join(f"{byte:02x}" for byte in address.packed)]
 
 
 def _container(found: dict[str, Any]) -> Container:
@@ -163,7 +173,8 @@ def _container(found: dict[str, Any]) -> Container:
         image=found["ImageName"],
         state=found["State"]["Status"],
         pid=found["State"]["Pid"],
-        address=network.get("IPAddress") or (network.get("IPAMConfig") or {}).get("IPv4Address", ""),
+        address=labels.get(_ADDRESS_LABEL, network.get("IPAddress", "")),
+        plugged=network.get("IPAddress", ""),
         names=frozenset(aliases),
         debian=int(labels.get(_DEBIAN_LABEL, 0)),
         inventory=labels.get(_INVENTORY_LABEL, ""),
