@@ -12,18 +12,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from zarpar import release_plan, source
 from zarpar.actions import HostFailure, ZarparAction, fact
+from zarpar.variables import migrates
 
 Answer = dict[str, Any]
+LOCK_WAIT = 5
 
 
 class ActionModule(ZarparAction):
-    """The task `release: {verb: prepare | migrate | activate | rollback | status}`."""
+    """The task `release: {verb: prepare | migrate | activate | rollback | undo | status}`."""
 
     def work(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run the verb for each app; the first failure ends it, and the result says how far each app came."""
         verb = str(self._task.args["verb"])
         if verb == "status":
-            return {"zarpar": {"verb": verb, "status": self.call("status", {})}}
+            status = self.call("status", {})
+            return {"zarpar": {"verb": verb, "status": status}, "ansible_facts": {"zarpar_status": status}}
         outcomes: dict[str, Answer] = {}
         result: dict[str, Any] = {"zarpar": {"verb": verb, "apps": outcomes}}
         apps = {app["name"]: app for app in self.apps_for_host(task_vars)}
@@ -44,15 +47,19 @@ class ActionModule(ZarparAction):
                 }
         return {**result, "changed": any(outcome.get("changed") for outcome in outcomes.values())}
 
-    def _prepare(self, app: Answer, release: Mapping[str, Any], _vars: Mapping[str, Any]) -> Answer:
-        told = {"release": release["id"], "commit": release["commit"], "subject": release["subject"]}
+    def _prepare(self, app: Answer, release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
+        told = {key: release[key] for key in ("commit", "subject", "deploy")} | {"release": release["id"]}
         if self._task.check_mode:
             live = self.call("status", {"apps": [app["name"]]})["apps"].get(app["name"], {}).get("live") or {}
             same = live.get("release") == release["id"]
             return {**told, "outcome": "unchanged" if same else "would be released", "changed": not same}
         wanted = ("id", "tree", "commit", "subject", "author", "wsgi", "migrate", "by")
         request: Answer = {"app": app, "release": {key: release[key] for key in wanted}}
+        request["lease"] = release["deploy"]
+        request["wait"] = int(task_vars.get("zarpar_wait_lock") or LOCK_WAIT)
         answer = self.call("prepare", request)
+        if answer["outcome"] != "unchanged":
+            self.keep_leases([{"app": app["name"], "lease": release["deploy"]}])
         if answer["outcome"] == "needed":
             keys = {key: release[key] for key in source.Commit.__dataclass_fields__}
             data = source.archive(source.Commit(**keys))
@@ -60,31 +67,47 @@ class ActionModule(ZarparAction):
             answer = self.call("prepare", request, data)
         return {**told, **answer}
 
-    def _migrate(self, app: Answer, release: Mapping[str, Any], _vars: Mapping[str, Any]) -> Answer:
-        if self._task.check_mode:
+    def _migrate(self, app: Answer, release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
+        if self._task.check_mode or not migrates(task_vars["inventory_hostname"], task_vars):
             return {"outcome": "unchanged", "changed": False}
-        return self.call("migrate", {"app": app["name"], "release": release["id"], "by": release["by"]})
+        return self.call("migrate", _request(app, release))
 
-    def _activate(self, app: Answer, release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
+    def _activate(self, app: Answer, release: Mapping[str, Any], _vars: Mapping[str, Any]) -> Answer:
         if self._task.check_mode:
             return {"outcome": "unchanged", "changed": False}
-        request = {"app": app["name"], "release": release["id"], "by": release["by"]}
-        return self._confirmed(app, self.call("activate", {**request, **_watch(task_vars)}), release["by"])
+        request = _request(app, release)
+        return self._confirmed(request, self.call("activate", request))
 
     def _rollback(self, app: Answer, _release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
-        by = release_plan.operator()
-        request = {"app": app["name"], "by": by, "to": str(task_vars.get("zarpar_release") or "")}
-        return self._confirmed(app, self.call("rollback", {**request, **_watch(task_vars)}), by)
+        target = str(task_vars.get("zarpar_release") or "")
+        if not target:
+            hostvars, hosts = task_vars["hostvars"], task_vars["ansible_play_hosts_all"]
+            statuses = {host: fact(hostvars[host], "zarpar_status") for host in hosts}
+            target = release_plan.rollback_target(app["name"], task_vars["inventory_hostname"], statuses)
+        request = {"app": app["name"], "by": release_plan.operator(), "to": target}
+        request["force"] = bool(task_vars.get("zarpar_force"))
+        return self._confirmed(request, self.call("rollback", request))
 
-    def _confirmed(self, app: Answer, answer: Answer, by: str) -> Answer:
+    def _undo(self, app: Answer, _release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
+        deploy = str(task_vars.get("zarpar_deploy") or "")
+        request = {"app": app["name"], "by": release_plan.operator(), "deploy": deploy, "lease": deploy}
+        return self._confirmed(request, self.call("undo", request))
+
+    def _confirmed(self, request: Mapping[str, Any], answer: Answer) -> Answer:
         """Confirm a switch: this second call is what proves that the host can still be reached."""
         if "token" in answer:
-            self.call("confirm", {"app": app["name"], "token": answer.pop("token"), "by": by})
+            self.call("confirm", {**request, "token": answer.pop("token")})
         return answer
 
 
-def _watch(task_vars: Mapping[str, Any]) -> Answer:
-    return {"confirm_within": int(task_vars.get("app_release_confirm_within") or 60)}
+def _request(app: Mapping[str, Any], release: Mapping[str, Any]) -> Answer:
+    return {
+        "app": app["name"],
+        "release": release["id"],
+        "by": release["by"],
+        "commit": release["commit"],
+        "lease": release["deploy"],
+    }
 
 
 def _url(app: Mapping[str, Any]) -> str:

@@ -66,6 +66,16 @@ def _answer(verb: str, words: list[str], stream: BinaryIO) -> dict[str, Any]:
             "hint": error.hint,
             "kind": error.kind,
         }
+    except Exception as error:  # an answer all the same: whoever asked must not guess
+        import traceback  # only needed here
+
+        trace = "".join(traceback.format_exception(error))
+        return {
+            "failed": True,
+            "msg": f"zarpar-host {verb}: {error!r}\n{trace}",
+            "hint": "This is a bug.",
+            "kind": "bug",
+        }
 
 
 def _request(verb: str, words: list[str], stream: BinaryIO) -> dict[str, Any]:

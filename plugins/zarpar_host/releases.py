@@ -21,6 +21,12 @@ from zarpar_host.state import SLOTS, Places, State, all_apps, load, locked, read
 FREE_BYTES = 200 * 2**20
 FREE_INODES = 20_000
 BUILD_LIMIT = 1800
+TOLD = ("commit", "subject", "author", "by")
+# What release.json of an older version of this program does not say.
+OLD_SETTINGS = {
+    "watch": 30,
+    "migration": {"timeout": 3600, "lock_timeout": 5, "statement_timeout": 900, "dump": True},
+}
 
 
 def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -> dict[str, Any]:
@@ -32,13 +38,13 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
     """
     app, release = request["app"], request["release"]
     places = Places(app["name"], root)
-    lease.hold(places, {**request, "by": release["by"], "commit": release["commit"]})
+    if _is_live(places, release["id"]):
+        return {"outcome": "unchanged", "changed": False}
+    lease.lock({**request, "app": app["name"], "by": release["by"], "commit": release["commit"]}, root)
     with locked(places, release["by"], "prepare"):
-        folder = places.release(release["id"])
-        if (folder / "release.json").exists():
-            live = load(places).live
-            same = live is not None and live.release == release["id"]
-            return {"outcome": "unchanged" if same else "prepared", "changed": False}
+        if (places.release(release["id"]) / "release.json").exists():
+            _note(places, release, settings_of(places, release["id"])["venv"])
+            return {"outcome": "prepared", "changed": False}
         if not request.get("archive"):
             return {"outcome": "needed", "changed": False}
         started = time.monotonic()
@@ -48,12 +54,29 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
             built = _build(places, app, release, archive)
         finally:
             archive.unlink(missing_ok=True)
-        state = load(places)
-        facts = {name: release[name] for name in ("commit", "subject", "author", "by")}
-        state.note(release["id"], status="prepared", venv=built["venv"], migrated=False, **facts)
-        save(places, state)
-        record(places, "prepared", release=release["id"], seconds=round(time.monotonic() - started, 2), **facts)
+        _note(places, release, built["venv"])
+        record(
+            places,
+            "prepared",
+            release=release["id"],
+            seconds=round(time.monotonic() - started, 2),
+            **{name: release[name] for name in TOLD},
+        )
     return {"outcome": "prepared", "changed": True}
+
+
+def _note(places: Places, release: dict[str, Any], environment: str) -> None:
+    """Enter a whole release into the state, unless it is there: a cut can come just before this."""
+    state = load(places)
+    if release["id"] not in state.releases:
+        told = {name: release[name] for name in TOLD}
+        state.note(release["id"], status="prepared", venv=environment, migrated=False, **told)
+        save(places, state)
+
+
+def _is_live(places: Places, release: str) -> bool:
+    state = load(places)
+    return state.live is not None and state.live.release == release
 
 
 def _room(places: Places, size: int) -> None:
@@ -183,7 +206,8 @@ def settings_of(places: Places, release: str) -> dict[str, Any]:
     path = places.release(release) / "release.json"
     if not path.exists():
         raise HostError(f"release {release} is not on this host", kind="unknown_release")
-    settings: dict[str, Any] = json.loads(path.read_text())
+    settings: dict[str, Any] = {"schema": {"revisions": [], "tips": []}, **json.loads(path.read_text())}
+    settings["app"] = {**OLD_SETTINGS, **settings["app"]}
     return settings
 
 

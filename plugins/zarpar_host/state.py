@@ -118,19 +118,19 @@ def load(places: Places) -> State:
     if not path.exists():
         return State()
     raw = json.loads(path.read_text())
-    live, pending = raw["live"], raw["pending"]
+    live, pending = raw.get("live"), raw.get("pending")
     return State(
         sequence=raw["sequence"],
         live=Live(**live) if live else None,
         pending=_pending(pending) if pending else None,
-        deploy=raw["deploy"],
-        undo_to=raw["undo_to"],
+        deploy=raw.get("deploy", ""),  # younger than the first versions of this file
+        undo_to=raw.get("undo_to", ""),
         releases=raw["releases"],
     )
 
 
 def _pending(raw: dict[str, Any]) -> Pending:
-    return Pending(raw["token"], Live(**raw["origin"]) if raw["origin"] else None, raw["confirmed"])
+    return Pending(raw["token"], Live(**raw["origin"]) if raw["origin"] else None, raw.get("confirmed", False))
 
 
 def save(places: Places, state: State) -> None:

@@ -40,12 +40,15 @@ def activate(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     """
     places = Places(request["app"], root)
     machine = machine or Machine(places)
+    release = request["release"]
+    settings = settings_of(places, release)
+    state = load(places)
+    if _serves(machine, state, release, settings):  # nothing to do: needs no lock
+        return {"outcome": "unchanged", "changed": False, "release": release}
     lease.hold(places, request)
     with locked(places, request.get("by", ""), "activate"):
         state = _settled(places, machine)
-        release = request["release"]
-        settings = settings_of(places, release)
-        if state.live and state.live.release == release and _is_well(machine, state.live, settings):
+        if _serves(machine, state, release, settings):
             return {"outcome": "unchanged", "changed": False, "release": release}
         return _switch(places, machine, state, release, settings, request)
 
@@ -308,7 +311,9 @@ def _mark_failed(places: Places, state: State, release: str, request: dict[str, 
     record(places, "not activated", release=release, by=request.get("by", ""), why=error.summary)
 
 
-def _is_well(machine: Machine, live: Live, settings: dict[str, Any]) -> bool:
-    """Whether the live release runs and answers visitors, so that there is nothing to do."""
+def _serves(machine: Machine, state: State, release: str, settings: dict[str, Any]) -> bool:
+    """Whether a release is live, for good or watched, runs and answers visitors: then there is nothing to do."""
+    if not state.live or state.live.release != release or (state.pending and not state.pending.confirmed):
+        return False
     check = Check.of(settings["app"]["health"])
-    return machine.slot_alive(live.slot) and not machine.ask_site(check, settings["app"]["tls"] != "off")
+    return machine.slot_alive(state.live.slot) and not machine.ask_site(check, settings["app"]["tls"] != "off")

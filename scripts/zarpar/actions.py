@@ -8,7 +8,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "plugins" / "zarpar_host"
 LIBRARY = "/usr/local/lib/zarpar"
 MISSING = "zarpar-host-missing"
+HEARTBEAT = 10  # seconds; a lease lasts 45
 
 
 class HostFailure(ZarparError):
@@ -133,6 +137,36 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 kind=str(answer.get("kind", "failed")),
             )
         return answer
+
+    def keep_leases(self, requests: list[dict[str, Any]]) -> bool:
+        """Start the heartbeat for this host's leases; False where it could not log in by itself (passwords)."""
+        connection = self._connection
+        become = connection.become
+        secret = connection.get_option("password") if connection.transport == "ssh" else "-"
+        if secret or (become and become.get_option("become_pass", playcontext=self._play_context)):
+            return False
+        argv = {}
+        for verb in ("renew", "unlock"):
+            command = f"/usr/bin/python3 -I -S {LIBRARY}/{program()[0]} {verb}"
+            command = become.build_become_command(command, connection._shell) if become else command
+            argv[verb] = [
+                word.decode() if isinstance(word, bytes) else str(word)
+                for word in connection._build_command(
+                    connection.get_option("ssh_executable"), "ssh", connection.host, command
+                )
+            ]
+        order = {**argv, "pid": os.getppid(), "seconds": HEARTBEAT, "requests": [json.dumps(r) for r in requests]}
+        beat = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("heartbeat.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        if beat.stdin:
+            beat.stdin.write(json.dumps(order).encode())
+            beat.stdin.close()
+        return True
 
     def _shell(self, command: str, stdin: bytes) -> tuple[str, str]:
         try:

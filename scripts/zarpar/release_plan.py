@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
+import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,14 +32,36 @@ def settle(apps: Mapping[str, App], task_vars: Mapping[str, Any]) -> dict[str, d
         raise BadData(f"zarpar_ref: {ref[:60]!r} is not a commit, branch or tag")
     inventory = Path(str(task_vars["inventory_dir"]))
     plan = {}
+    deploy = secrets.token_hex(6)
     for name in selected(apps, task_vars.get("zarpar_apps")):
         commit = source.resolve(name, apps[name], inventory, ref)
         plan[name] = {
             **source.as_facts(commit),
             "id": source.release_id(apps[name], commit),
             "by": operator(),
+            "deploy": deploy,
         }
     return plan
+
+
+def rollback_target(app: str, host: str, statuses: Mapping[str, Mapping[str, Any]]) -> str:
+    """The newest release of an app that is good on every host and not live on this one.
+
+    statuses: host -> what zarpar-host's `status` says. Raises BadData when there is none.
+    """
+    lists = {
+        name: [
+            entry["release"] for entry in status["apps"].get(app, {}).get("releases", []) if entry["status"] == "good"
+        ]
+        for name, status in statuses.items()
+    }
+    live = {name: (status["apps"].get(app, {}).get("live") or {}).get("release") for name, status in statuses.items()}
+    for release in lists.get(host, []):
+        if release != live[host] and all(release in its for its in lists.values()):
+            return str(release)
+    raise BadData(
+        f"{app}: there is no earlier good release that all hosts have", hint="See which there are: zarpar releases ENV"
+    )
 
 
 def operator() -> str:

@@ -75,6 +75,21 @@ def _reference(path: str, text: str, resolve: Callable[[str], Any]) -> Any:
     return str(resolved)
 
 
+def database_host(host: str, task_vars: Mapping[str, Any]) -> str:
+    """The host whose PostgreSQL a web host uses: its own when it is in the group db, else the first of that group."""
+    databases = list(task_vars.get("groups", {}).get("db", []))
+    if host in databases:
+        return host
+    return str(databases[0]) if databases else ""
+
+
+def migrates(host: str, task_vars: Mapping[str, Any]) -> bool:
+    """Whether this host of the play runs migrations: one for each database, its own host before any other."""
+    mine = database_host(host, task_vars)
+    sharing = [other for other in task_vars["ansible_play_hosts_all"] if database_host(other, task_vars) == mine]
+    return host == (mine if mine in sharing else sharing[0])
+
+
 def database_url(name: str, app: config.App, task_vars: Mapping[str, Any]) -> str:
     """DATABASE_URL for an app as this host must write it; empty when it has no database.
 
@@ -82,19 +97,18 @@ def database_url(name: str, app: config.App, task_vars: Mapping[str, Any]) -> st
     """
     if not app.database:
         return ""
-    groups = task_vars.get("groups", {})
-    databases = list(groups.get("db", []))
-    if not databases:
+    host = database_host(task_vars["inventory_hostname"], task_vars)
+    if not host:
         raise BadData(f"apps.{name}.database: the inventory has no host in the group db")
-    if task_vars["inventory_hostname"] in databases:
+    if task_vars["inventory_hostname"] == host:
         return config.database_url(name, "", "")
     if not app.database_password:
         raise BadData(
-            f"apps.{name}.database_password: is required, because the database is on another host ({databases[0]})",
+            f"apps.{name}.database_password: is required, because the database is on another host ({host})",
             hint=f'Write database_password: "{{{{ vault_{name.replace("-", "_")}_database_password }}}}" and'
             " put the value into the vault.",
         )
-    return config.database_url(name, app.database_password, address_of(databases[0], task_vars))
+    return config.database_url(name, app.database_password, address_of(host, task_vars))
 
 
 def address_of(host: str, task_vars: Mapping[str, Any]) -> str:

@@ -74,6 +74,12 @@ class Machine:
         pid, active = int(shown["MainPID"]), shown["ActiveState"]
         return Live(app, state["live"]["release"], slot, pid, active, state["pending"] is not None)
 
+    def status(self, app: str) -> dict[str, Any]:
+        """Return what the host says of an app; it asks the app whether it is well."""
+        answer = json.loads(self.check("echo %s | zarpar-host status", json.dumps({"apps": [app]})))
+        status: dict[str, Any] = answer["apps"][app]
+        return status
+
     def properties(self, unit: str, *names: str) -> dict[str, str]:
         """Return properties of a unit."""
         lines = self.check("systemctl show %s --property=%s", unit, ",".join(names)).splitlines()

@@ -21,7 +21,7 @@ UNKNOWN = "nobody.zarpar-verify.test"
 def test_http_leads_to_https(secure: App, visitor: Visitor) -> None:
     for domain in secure["domains"]:
         answer = visitor.ask(f"http://{domain}{PATH}")
-        assert (answer.status, answer.header("Location")) == (308, f"https://{secure['canonical']}{PATH}"), answer
+        assert (answer.status, answer.header("Location")) == (308, f"https://{secure['canonical']}{PATH}"), str(answer)
 
 
 def test_other_names_lead_to_the_canonical_one(app: App, site: str, visitor: Visitor) -> None:
@@ -30,13 +30,13 @@ def test_other_names_lead_to_the_canonical_one(app: App, site: str, visitor: Vis
     scheme = site.split(":")[0]
     for domain in app["domains"][1:]:
         answer = visitor.ask(f"{scheme}://{domain}{PATH}")
-        assert (answer.status, answer.header("Location")) == (308, f"{site}{PATH}"), answer
+        assert (answer.status, answer.header("Location")) == (308, f"{site}{PATH}"), str(answer)
 
 
 def test_a_posted_form_is_not_lost_in_the_redirect(secure: App, visitor: Visitor) -> None:
     """308 makes a browser send the same request again; 301 would turn a POST into a GET."""
     answer = visitor.ask(f"http://{secure['canonical']}/", method="POST", body=b"a=b")
-    assert answer.status == 308, answer
+    assert answer.status == 308, str(answer)
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])

@@ -17,7 +17,7 @@ class NoAnswer(AssertionError):
     """Nothing came back. An AssertionError, since to a visitor that is a failed site."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """What came back; `headers.get_all(name)` tells doubled ones."""
 
@@ -30,8 +30,11 @@ class Answer:
         """Return a header's value; empty without one, and with all values when it came more than once."""
         return ", ".join(self.headers.get_all(name, []))
 
+    def __repr__(self) -> str:
+        return f"<{self.status} of {self.url}>"
+
     def __str__(self) -> str:
-        start = self.body[:200].decode(errors="replace")
+        start = self.body[:300].decode(errors="replace")
         return f"{self.url} answered {self.status}\n{self.headers}{start}"
 
 
