@@ -7,7 +7,7 @@
 
 nginx opens these paths for each connection and file, so a switch needs no reload of nginx: no worker is
 replaced, no visitor's connection is closed. Only connections that nginx keeps open to the old slot go on
-there, for a few seconds (keepalive_time in role nginx) and their last request; the old slot drains meanwhile.
+there, for a second (keepalive_time in role nginx) and their last request; the old slot drains meanwhile.
 """
 
 from __future__ import annotations
