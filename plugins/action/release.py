@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from zarpar.actions import HostFailure, ZarparAction, fact
 from zarpar.variables import migrates
 
 Answer = dict[str, Any]
-LOCK_WAIT = 5
+LOCK_WAIT = 5  # seconds
+SOAK_REQUESTS = 20  # fewer say nothing about a release
 
 
 class ActionModule(ZarparAction):
-    """The task `release: {verb: prepare | migrate | activate | rollback | undo | status}`."""
+    """The task `release: {verb: prepare | order | migrate | activate | soak | rollback | undo | status}`."""
 
     def work(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run the verb for each app; the first failure ends it, and the result says how far each app came."""
@@ -27,6 +29,8 @@ class ActionModule(ZarparAction):
         if verb == "status":
             status = self.call("status", {})
             return {"zarpar": {"verb": verb, "status": status}, "ansible_facts": {"zarpar_status": status}}
+        if verb == "order":
+            return {"ansible_facts": {"zarpar_order": _order(task_vars)}, "zarpar": {"verb": verb}}
         outcomes: dict[str, Answer] = {}
         result: dict[str, Any] = {"zarpar": {"verb": verb, "apps": outcomes}}
         apps = {app["name"]: app for app in self.apps_for_host(task_vars)}
@@ -45,6 +49,8 @@ class ActionModule(ZarparAction):
                     "msg": f"{name}: {error.summary}" + (f"\n{detail}" if detail else ""),
                     "zarpar": {**result["zarpar"], **failure},
                 }
+        if verb == "prepare":
+            result["ansible_facts"] = {"zarpar_well": all(outcome["well"] for outcome in outcomes.values())}
         return {**result, "changed": any(outcome.get("changed") for outcome in outcomes.values())}
 
     def _prepare(self, app: Answer, release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
@@ -52,7 +58,8 @@ class ActionModule(ZarparAction):
         if self._task.check_mode:
             live = self.call("status", {"apps": [app["name"]]})["apps"].get(app["name"], {}).get("live") or {}
             same = live.get("release") == release["id"]
-            return {**told, "outcome": "unchanged" if same else "would be released", "changed": not same}
+            outcome = "unchanged" if same else "would be released"
+            return {**told, "outcome": outcome, "changed": not same, "well": True}
         wanted = ("id", "tree", "commit", "subject", "author", "wsgi", "migrate", "by")
         request: Answer = {"app": app, "release": {key: release[key] for key in wanted}}
         request["lease"] = release["deploy"]
@@ -65,7 +72,7 @@ class ActionModule(ZarparAction):
             data = source.archive(source.Commit(**keys))
             request["archive"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
             answer = self.call("prepare", request, data)
-        return {**told, **answer}
+        return {**told, **answer, "on_failure": str(task_vars["app_release_on_failure"])}
 
     def _migrate(self, app: Answer, release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
         if self._task.check_mode or not migrates(task_vars["inventory_hostname"], task_vars):
@@ -77,6 +84,20 @@ class ActionModule(ZarparAction):
             return {"outcome": "unchanged", "changed": False}
         request = _request(app, release)
         return self._confirmed(request, self.call("activate", request))
+
+    def _soak(self, app: Answer, release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
+        """Wait, then look at what visitors got; a release that gives them errors goes back on this host."""
+        asked = {"domains": app["domains"]}
+        mark = self.call("traffic", asked)["mark"]
+        time.sleep(int(task_vars["app_release_soak"]))
+        seen = self.call("traffic", {**asked, "mark": mark})
+        share = 100 * seen["errors"] / seen["requests"] if seen["requests"] else 0
+        told = f"{seen['errors']} of {seen['requests']} answers were errors"
+        if seen["requests"] >= SOAK_REQUESTS and share > float(task_vars["app_release_max_errors"]):
+            request = {**_request(app, release), "force": True}
+            self._confirmed(request, self.call("rollback", request))
+            raise HostFailure(f"release {release['id']} was rolled back: {told}", kind="rolled_back")
+        return {"outcome": "soaked", "changed": False, "detail": told, "release": release["id"]}
 
     def _rollback(self, app: Answer, _release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
         target = str(task_vars.get("zarpar_release") or "")
@@ -98,6 +119,12 @@ class ActionModule(ZarparAction):
         if "token" in answer:
             self.call("confirm", {**request, "token": answer.pop("token")})
         return answer
+
+
+def _order(task_vars: Mapping[str, Any]) -> list[str]:
+    """The hosts of the play, those that do not serve well now first: the last healthy one is never the first risked."""
+    hostvars, hosts = task_vars["hostvars"], list(task_vars["ansible_play_hosts_all"])
+    return sorted(hosts, key=lambda host: bool(hostvars[host]["ansible_facts"].get("zarpar_well", True)))
 
 
 def _request(app: Mapping[str, Any], release: Mapping[str, Any]) -> Answer:

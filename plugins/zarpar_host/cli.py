@@ -21,6 +21,7 @@ VERBS = {
     "facts": ("facts", "gather"),
     "apply": ("apply", "apply"),
     "status": ("releases", "status"),
+    "traffic": ("traffic", "traffic"),
     "history": ("releases", "history"),
     "lock": ("lease", "lock"),
     "renew": ("lease", "renew"),

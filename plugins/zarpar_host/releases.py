@@ -39,14 +39,15 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
     app, release = request["app"], request["release"]
     places = Places(app["name"], root)
     if _is_live(places, release["id"]):
-        return {"outcome": "unchanged", "changed": False}
+        return {"outcome": "unchanged", "changed": False, "well": True}
+    well = _serves_now(places)
     lease.lock({**request, "app": app["name"], "by": release["by"], "commit": release["commit"]}, root)
     with locked(places, release["by"], "prepare"):
         if (places.release(release["id"]) / "release.json").exists():
             _note(places, release, settings_of(places, release["id"])["venv"])
-            return {"outcome": "prepared", "changed": False}
+            return {"outcome": "prepared", "changed": False, "well": well}
         if not request.get("archive"):
-            return {"outcome": "needed", "changed": False}
+            return {"outcome": "needed", "changed": False, "well": well}
         started = time.monotonic()
         _room(places, int(request["archive"]["size"]))
         archive = _receive(places, request["archive"], stream)
@@ -62,7 +63,7 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
             seconds=round(time.monotonic() - started, 2),
             **{name: release[name] for name in TOLD},
         )
-    return {"outcome": "prepared", "changed": True}
+    return {"outcome": "prepared", "changed": True, "well": well}
 
 
 def _note(places: Places, release: dict[str, Any], environment: str) -> None:
@@ -77,6 +78,17 @@ def _note(places: Places, release: dict[str, Any], environment: str) -> None:
 def _is_live(places: Places, release: str) -> bool:
     state = load(places)
     return state.live is not None and state.live.release == release
+
+
+def _serves_now(places: Places) -> bool:
+    """Whether the live release, if there is one, is healthy: a host that is not is the first to be switched."""
+    from zarpar_host import health  # only needed here
+
+    live = load(places).live
+    if live is None:
+        return False
+    check = health.Check.of(settings_of(places, live.release)["app"]["health"])
+    return not health.ask_socket(places.socket(live.slot), check, 3)
 
 
 def _room(places: Places, size: int) -> None:

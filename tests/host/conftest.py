@@ -25,6 +25,7 @@ from zarpar.errors import BadData  # noqa: E402
 
 ENVIRONMENT = pytest.StashKey[Environment]()
 HOSTS = pytest.StashKey[dict[str, Host | str]]()
+TOLD = pytest.StashKey[set[tuple[str, str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--zarpar-lab breaks hosts on purpose; not of the lab: {', '.join(outside)}")
     config.stash[ENVIRONMENT] = environment
     config.stash[HOSTS] = _connect_all(environment)
+    config.stash[TOLD] = set()
 
 
 def _connect_all(environment: Environment) -> dict[str, Host | str]:
@@ -158,10 +160,13 @@ def secure(app: App) -> App:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Show what the server logged last under each failed test."""
+    """Show what the server logged last under the first failed test of each server and app."""
     report = yield
     funcargs = getattr(item, "funcargs", {})
     if report.failed and report.when == "call" and "machine" in funcargs:
-        told = funcargs["machine"].log(funcargs.get("app", {}).get("name", ""))
-        report.sections.append((f"what {funcargs['server'].name} logged last", told))
+        server, app = funcargs["server"].name, funcargs.get("app", {}).get("name", "")
+        told = item.config.stash[TOLD]
+        if (server, app) not in told:
+            told.add((server, app))
+            report.sections.append((f"what {server} logged last", funcargs["machine"].log(app)))
     return report

@@ -86,9 +86,9 @@ class Machine:
         return dict(line.split("=", 1) for line in lines)
 
     def log(self, app: str) -> str:
-        """Return the last lines of nginx's log of errors, and of an app's or else of the whole journal."""
+        """Return the last lines of nginx's log of errors, and of an app's journal, or else of the host's warnings."""
         units = f"-u 'zarpar-{app}@*'" if app else "-p warning"
-        command = f"tail -n 10 /var/log/nginx/error.log; journalctl --no-pager -q -o short -n 20 {units}"
+        command = f"tail -n 5 /var/log/nginx/error.log; journalctl --no-pager -q -o short -n 15 {units}"
         done = self.host.run(command)
         return str(done.stdout + done.stderr)
 

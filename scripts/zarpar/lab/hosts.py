@@ -88,9 +88,9 @@ def start_container(name: str) -> None:
 
 
 def remove(names: Sequence[str]) -> None:
-    """Remove containers and what is in them."""
+    """Remove containers and what is in them; those that are gone already do not matter."""
     if names:
-        run(podman("rm", "--force", "--time=1", *names))
+        run(podman("rm", "--force", "--ignore", "--time=0", *names))
 
 
 def exec_command(host: str) -> list[str]:
@@ -152,7 +152,8 @@ def _run_container(name: str, address: IPv4Address, image: str, options: Sequenc
     """
     place = [f"--name={name}", f"--hostname={name}", f"--network={NETWORK}", *_place(address)]
     vps = [f"--label={_ADDRESS_LABEL}={address}", "--systemd=always", f"--cap-add={_CAPABILITIES}", "--pull=never"]
-    run(podman("run", "--detach", "--replace", *place, *vps, *options, image))
+    remove([name])
+    run(podman("run", "--detach", *place, *vps, *options, image))
     plugged = get(name).plugged
     if plugged != str(address):
         remove([name])

@@ -1,0 +1,63 @@
+"""One host that was deployed to as a user does it the first time; the tests go on from there."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support.site import Site, make_site
+from support.world import World, alone
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _alone() -> Iterator[None]:
+    with alone("e2e"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site on a host that nothing was deployed to yet. Its SECRET_KEY is in a vault, and must turn up nowhere."""
+    site = make_site(
+        tmp_path_factory.mktemp("e2e"),
+        name="e2e",
+        host="e2e1",
+        address="10.77.0.121",
+        domain="notes.e2e.example.test",
+        more_names=["www.notes.e2e.example.test", "board.e2e.example.test"],
+        secret=f"canary-{secrets.token_hex(16)}",
+    )
+    site.world.up()
+    yield site
+    site.world.remove()
+
+
+@pytest.fixture(scope="session")
+def site(fresh: Site) -> Site:
+    """The site after its first deploy, which is kept as `site.first`."""
+    fresh.first = fresh.world.deploy()
+    assert fresh.first.code == 0, fresh.first
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A bare host, which must stay bare. No inventory of the lab: `deploy` must not mend what the tests broke."""
+    world = World(
+        tmp_path_factory.mktemp("bare"), "bare", {"e2e2": {"address": "10.77.0.122"}}, web=["e2e2"], db=["e2e2"]
+    )
+    world.add_app("notes", ["notes.bare.example.test"])
+    world.write()
+    world.up()
+    world.is_lab = False
+    world.write()
+    yield world
+    world.is_lab = True
+    world.write()
+    world.remove()

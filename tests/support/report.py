@@ -1,0 +1,20 @@
+"""Counts and times that a run tells at its end, whether it passed or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LINES: list[str] = []
+
+
+def note(text: str) -> None:
+    """Have a line printed when the tests are over."""
+    _LINES.append(text)
+
+
+def tell(terminal: Any) -> None:
+    """Print the lines; to be called by a conftest's pytest_terminal_summary."""
+    if _LINES:
+        terminal.section("counts and times")
+        for line in _LINES:
+            terminal.write_line(line)

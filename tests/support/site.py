@@ -1,0 +1,70 @@
+"""A world with one host and one app, which is what most tests need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.world import App, Done, World
+
+APP = "notes"
+
+
+@dataclass
+class Site:
+    """One app on one host. `base` is the commit of the app that is known to be good."""
+
+    world: World
+    app: App
+    host: str
+    domain: str
+    base: str
+    secret: str = ""
+    first: Done | None = None
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.domain}"
+
+    def serving(self) -> str:
+        """The release that answers a visitor over verified HTTPS."""
+        return self.world.serving(self.host, self.domain)
+
+    def live(self) -> str:
+        """The release that the host's own record calls live."""
+        return self.world.live(self.host, APP)
+
+    def on_host(self, *argv: str, stdin: str = "", check: bool = True) -> str:
+        return self.world.run_on(self.host, *argv, stdin=stdin, check=check)
+
+    def mend(self) -> Done:
+        """Commit the good tree again and deploy it."""
+        self.app.reset(self.base)
+        done = self.world.deploy()
+        assert done.code == 0, done
+        assert self.serving().startswith(self.app.head())
+        return done
+
+
+def make_site(
+    folder: Path,
+    *,
+    name: str,
+    host: str,
+    address: str,
+    domain: str,
+    more_names: Sequence[str] = (),
+    secret: str = "",
+    **keys: Any,
+) -> Site:
+    """Describe it on disk; no host is made yet."""
+    hosts = {host: {"address": address, "names": [domain, *more_names]}}
+    world = World(folder, name, hosts, web=[host], db=[host])
+    app = world.add_app(APP, [domain], **keys)
+    if secret:
+        world.keep_secret({"vault_notes_secret_key": secret})
+        world.apps[APP]["env"]["SECRET_KEY"] = "{{ vault_notes_secret_key }}"
+    world.write()
+    return Site(world, app, host, domain, app.head(), secret)
