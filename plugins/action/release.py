@@ -97,7 +97,7 @@ class ActionModule(ZarparAction):
             request = {**_request(app, release), "force": True}
             self._confirmed(request, self.call("rollback", request))
             raise HostFailure(f"release {release['id']} was rolled back: {told}", kind="rolled_back")
-        return {"outcome": "soaked", "changed": False, "detail": told, "release": release["id"]}
+        return {"outcome": "unchanged", "changed": False, "detail": told, "release": release["id"]}
 
     def _rollback(self, app: Answer, _release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
         target = str(task_vars.get("zarpar_release") or "")
