@@ -8,11 +8,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
+from ansible.errors import AnsibleError
+
 from zarpar import release_plan
 from zarpar.actions import ROOT, HostFailure, ZarparAction
+from zarpar.errors import BadData
 from zarpar.variables import RoleVariables
 
 DISK_MB = 1024
+# Forms do not depend on a host; what merely needs one to be rendered gets this.
+ASSUMED_HOST = {"memory_mb": 4096, "swap_mb": 0, "container": False, "version": 13, "cpus": 2, "ipv6": True}
 
 
 class ActionModule(ZarparAction):
@@ -26,7 +31,9 @@ class ActionModule(ZarparAction):
 
     def _inventory(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """All data is right, for every host; the commits to release are settled for the whole run."""
-        RoleVariables(ROOT / "roles").check(task_vars, self.reference)
+        roles = RoleVariables(ROOT / "roles")
+        roles.check(task_vars, self.reference)
+        self._forms(roles, task_vars)
         apps = self.apps(task_vars)
         for host in task_vars["groups"].get("web", []):
             self.apps_for_host({**task_vars, "inventory_hostname": host})
@@ -41,6 +48,22 @@ class ActionModule(ZarparAction):
             "zarpar": {"apps": sorted(plan), "warnings": warnings},
             **({"warnings": warnings} if warnings else {}),
         }
+
+    def _forms(self, roles: RoleVariables, task_vars: dict[str, Any]) -> None:
+        """Render every internal __x of a role that stands for a public variable x: it refuses a wrong form."""
+        for role, options in roles.specs.items():
+            own: dict[str, Any] = {}
+            for part in ("defaults", "vars"):
+                path = ROOT / "roles" / role / part / "main.yml"
+                if path.is_file():
+                    own |= self._loader.load_from_file(str(path), trusted_as_template=True) or {}
+            defaults = {name: value for name, value in own.items() if name not in task_vars}
+            for name in options:
+                if f"__{name}" in own:
+                    try:
+                        self.render(own[f"__{name}"], {**task_vars, **defaults, "host": ASSUMED_HOST})
+                    except AnsibleError as error:
+                        raise BadData(str(error.message).splitlines()[0]) from error
 
     def _host(self) -> dict[str, Any]:
         """The host can be reached, is a system that we know, lets us be root, and has room."""

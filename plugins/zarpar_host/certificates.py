@@ -60,8 +60,8 @@ def certificate(context: Context, item: Item) -> bool:
         return not (wanted and linked)
     if not wanted:
         _issue(item)
-    if not linked:
-        context.will_change(link)
+    if not linked:  # not part of the transaction: what is issued stays, whatever fails after it
+        context.changed_paths.append(link)
         LINKS.mkdir(mode=0o755, parents=True, exist_ok=True)
         replace_link(link, str(live))
     if _shown_differs(item["domains"][0], live / "fullchain.pem") and link not in context.changed_paths:

@@ -9,7 +9,16 @@ from environment import Server
 from on_host import Machine
 from testinfra.host import Host
 
-OURS = ("zarpar-", "nginx", "postgresql", "certbot", "unattended-upgrades", "apt-daily", "logrotate", "systemd-journald")
+OURS = (
+    "zarpar-",
+    "nginx",
+    "postgresql",
+    "certbot",
+    "unattended-upgrades",
+    "apt-daily",
+    "logrotate",
+    "systemd-journald",
+)
 
 
 def test_can_be_reached(server: Server, connection: Host | str) -> None:

@@ -48,7 +48,9 @@ def test_app_cannot_write_its_own_code(machine: Machine, app: App) -> None:
     """So that a hole in the app does not become a change of the app."""
     name = app["name"]
     places = f"/srv/{name}/releases /srv/{name}/venvs /etc/zarpar /etc/systemd/system /usr/local"
-    found = machine.check(f"cd / && runuser -u {name} -- find {places} -writable ! -type l -print -quit 2>/dev/null || :")
+    found = machine.check(
+        f"cd / && runuser -u {name} -- find {places} -writable ! -type l -print -quit 2>/dev/null || :"
+    )
     assert not found, f"{name} may write {found}"
     owned = machine.check(f"find /srv/{name}/releases /srv/{name}/venvs -user {name} -print -quit")
     assert not owned, f"{name} owns {owned}, and could make it writable"
@@ -86,14 +88,18 @@ def test_nginx_reads_what_it_serves_only(machine: Machine, app: App, live: Live)
 
 def test_nothing_is_writable_for_everybody(machine: Machine, apps: tuple[App, ...]) -> None:
     places = " ".join(f"/srv/{app['name']}" for app in apps)
-    places += " /etc/zarpar /var/lib/zarpar /usr/local/lib/zarpar /usr/local/sbin /opt/zarpar /var/www/zarpar /etc/nginx"
+    places += (
+        " /etc/zarpar /var/lib/zarpar /usr/local/lib/zarpar /usr/local/sbin /opt/zarpar /var/www/zarpar /etc/nginx"
+    )
     found = machine.check(f"find {places} -xdev ! -type l \\( -perm /0002 -o -perm /6000 \\) -print")
     assert not found, f"writable for everybody, or with somebody's rights:\n{found}"
 
 
 def test_programs_of_root_belong_to_root(machine: Machine) -> None:
     """What root runs, nobody else may change."""
-    places = "/usr/local/lib/zarpar /usr/local/sbin/zarpar-host /opt/zarpar /etc/zarpar/tls /etc/nginx /etc/systemd/system"
+    places = (
+        "/usr/local/lib/zarpar /usr/local/sbin/zarpar-host /opt/zarpar /etc/zarpar/tls /etc/nginx /etc/systemd/system"
+    )
     found = machine.check(f"find -H {places} ! -user root -print; find -H {places} -perm /0020 ! -type l ! -group root")
     assert not found, found
 

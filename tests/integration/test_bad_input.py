@@ -59,7 +59,7 @@ CASES = {
     "unknown key": (APP + "    domain: x\n", "apps.shop.domain: unknown key"),
     "unknown nested key": (APP + "    gunicorn: {worker: 3}\n", "apps.shop.gunicorn.worker: unknown key"),
     "wrong type": (APP + '    gunicorn: {workers: "3"}\n', "apps.shop.gunicorn.workers: must be"),
-    "domain with Jinja": (APP.replace("shop.example.com", '"{{ lookup(\'pipe\', \'id\') }}"'), "apps.shop.domains[0]"),
+    "domain with Jinja": (APP.replace("shop.example.com", "\"{{ lookup('pipe', 'id') }}\""), "apps.shop.domains[0]"),
     "domain with newline": (APP.replace("shop.example.com", '"a.example.com\\nb"'), "apps.shop.domains[0]"),
     "domain with quote": (APP.replace("shop.example.com", "'a\".example.com'"), "apps.shop.domains[0]"),
     "domain with path": (APP.replace("shop.example.com", "../a.example.com"), "apps.shop.domains[0]"),
@@ -85,6 +85,10 @@ CASES = {
     "unknown own variable": (APP + "zarpar_app: shop\n", "zarpar_app: there is no such variable"),
     "Jinja in a role variable": (APP + "base_timezone: \"{{ lookup('pipe', 'id') }}\"\n", "base_timezone: Jinja"),
     "wrong role variable": (APP + "certbot_staging: [1]\n", "certbot"),
+    "time zone's form": (APP + "base_timezone: 'a; b'\n", "base_timezone: not the name of a time zone"),
+    "server's form": (APP + "certbot_server: ftp://x\n", "certbot_server: not an https address"),
+    "swap's form": (APP + "base_swap: lots\n", "base_swap: give auto, off or a size"),
+    "user's name": (APP + "base_users: [{name: root, keys: []}]\n", "base_users"),
     "no app": ("apps: {}\n", "apps: no app is defined"),
 }
 
