@@ -27,7 +27,8 @@ class ActionModule(ZarparAction):
         """Run the verb for each app; the first failure ends it, and the result says how far each app came."""
         verb = str(self._task.args["verb"])
         if verb == "status":
-            status = self.call("status", {})
+            wanted = [name for name in str(task_vars.get("zarpar_apps") or "").split(",") if name]
+            status = self.call("status", {"apps": wanted})
             return {"zarpar": {"verb": verb, "status": status}, "ansible_facts": {"zarpar_status": status}}
         if verb == "order":
             return {"ansible_facts": {"zarpar_order": _order(task_vars)}, "zarpar": {"verb": verb}}

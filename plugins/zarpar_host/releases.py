@@ -16,7 +16,7 @@ from zarpar_host.archive import unpack
 from zarpar_host.errors import HostError
 from zarpar_host.files import write_atomic, write_json
 from zarpar_host.run import PATH, run
-from zarpar_host.state import SLOTS, Places, State, all_apps, load, locked, read_history, record, save
+from zarpar_host.state import SLOTS, Places, State, all_apps, load, locked, now, read_history, record, save
 
 FREE_BYTES = 200 * 2**20
 FREE_INODES = 20_000
@@ -44,7 +44,7 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
     lease.lock({**request, "app": app["name"], "by": release["by"], "commit": release["commit"]}, root)
     with locked(places, release["by"], "prepare"):
         if (places.release(release["id"]) / "release.json").exists():
-            _note(places, release, settings_of(places, release["id"])["venv"])
+            _note(places, release, settings_of(places, release["id"])["venv"], 0)
             return {"outcome": "prepared", "changed": False, "well": well}
         if not request.get("archive"):
             return {"outcome": "needed", "changed": False, "well": well}
@@ -55,23 +55,20 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
             built = _build(places, app, release, archive)
         finally:
             archive.unlink(missing_ok=True)
-        _note(places, release, built["venv"])
-        record(
-            places,
-            "prepared",
-            release=release["id"],
-            seconds=round(time.monotonic() - started, 2),
-            **{name: release[name] for name in TOLD},
-        )
+        seconds = round(time.monotonic() - started, 2)
+        _note(places, release, built["venv"], seconds)
+        record(places, "prepared", release=release["id"], seconds=seconds, **{name: release[name] for name in TOLD})
     return {"outcome": "prepared", "changed": True, "well": well}
 
 
-def _note(places: Places, release: dict[str, Any], environment: str) -> None:
+def _note(places: Places, release: dict[str, Any], environment: str, seconds: float) -> None:
     """Enter a whole release into the state, unless it is there: a cut can come just before this."""
     state = load(places)
     if release["id"] not in state.releases:
         told = {name: release[name] for name in TOLD}
-        state.note(release["id"], status="prepared", venv=environment, migrated=False, **told)
+        state.note(
+            release["id"], status="prepared", venv=environment, migrated=False, prepared_at=now(), took=seconds, **told
+        )
         save(places, state)
 
 
@@ -259,7 +256,13 @@ def status(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
         if wanted and places.app not in wanted:
             continue
         state = load(places)
-        facts: dict[str, Any] = {"live": None, "previous": state.previous(), "slots": {}, "healthy": None}
+        facts: dict[str, Any] = {
+            "watched": state.pending is not None,
+            "live": None,
+            "previous": state.previous(),
+            "slots": {},
+            "healthy": None,
+        }
         for slot in SLOTS:
             shown = run(["systemctl", "is-active", places.unit(slot)], check=False).out.strip()
             facts["slots"][slot] = shown or "unknown"

@@ -139,12 +139,17 @@ def save(places: Places, state: State) -> None:
     write_json(places.data / "state.json", asdict(state))
 
 
+def now() -> str:
+    """The wall clock, for people only: nothing is decided by it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def record(places: Places, event: str, **facts: Any) -> None:
-    """Append a line to the app's history. The wall clock in it is for people only."""
+    """Append a line to the app's history."""
     places.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = places.data / "history.jsonl"
     created = not path.exists()
-    line = {"event": event, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **facts}
+    line = {"event": event, "at": now(), **facts}
     with path.open("a") as handle:
         os.fchmod(handle.fileno(), 0o600)
         handle.write(json.dumps(line) + "\n")

@@ -25,7 +25,7 @@ from zarpar_host.errors import HostError
 from zarpar_host.health import Check
 from zarpar_host.machine import Machine
 from zarpar_host.releases import prune, settings_of
-from zarpar_host.state import SLOTS, Live, Pending, Places, State, all_apps, load, locked, record, save
+from zarpar_host.state import SLOTS, Live, Pending, Places, State, all_apps, load, locked, now, record, save
 
 CONFIRM_WITHIN = 60
 LOOK_EVERY = 1.0
@@ -115,6 +115,7 @@ def confirm(request: dict[str, Any], root: Path = Path("/"), machine: Machine | 
                 kind="rolled_back",
             )
         state.pending = replace(state.pending, confirmed=True)
+        state.note(state.live.release, activated_at=now(), activated_by=request.get("by", ""))
         save(places, state)
         record(places, "activated", release=state.live.release, by=request.get("by", ""))
         if settings_of(places, state.live.release)["app"]["watch"] == 0:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,9 @@ Limit = Annotated[str, typer.Option(metavar="HOSTS", help="Only these hosts or g
 Check = Annotated[bool, typer.Option("--check", help="Change nothing; tell what would be changed.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Each change, and Ansible's own output.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+WaitLock = Annotated[
+    int, typer.Option("--wait-lock", metavar="SECONDS", min=0, help="Wait so long for another deploy to end.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LabEnv = Annotated[str, typer.Argument(metavar="[ENV]", help="The lab's inventory.", show_default=False)]
 AskVault = Annotated[bool, typer.Option("--ask-vault-pass", "-J", help="Ask for the vault password.")]
@@ -77,6 +81,7 @@ def deploy(
     verbose: Verbose = False,
     json: Json = False,
     yes: Yes = False,
+    wait_lock: WaitLock = 0,
     ask_vault_pass: AskVault = False,
     ask_become_pass: AskBecome = False,
 ) -> None:
@@ -91,7 +96,7 @@ def deploy(
       zarpar deploy prod --app shop --ref v1.4
       zarpar deploy prod --limit web1 --check
     """
-    choices = Choices(tuple(apps or ()), ref, limit, check, verbose, ask_vault_pass, ask_become_pass)
+    choices = Choices(tuple(apps or ()), ref, limit, check, verbose, ask_vault_pass, ask_become_pass, wait_lock)
     _play("deploy", "site.yml", env, choices, json=json, ask=not yes)
 
 
@@ -119,6 +124,57 @@ def provision(
 
 
 @app.command(epilog=EPILOG)
+def rollback(
+    env: Env,
+    to: Annotated[str, typer.Option("--to", metavar="ID", help="Go back to this release.")] = "",
+    apps: Apps = None,
+    limit: Limit = "",
+    force: Annotated[bool, typer.Option("--force", help="Even to code that does not know the schema.")] = False,
+    verbose: Verbose = False,
+    json: Json = False,
+    yes: Yes = False,
+    ask_vault_pass: AskVault = False,
+    ask_become_pass: AskBecome = False,
+) -> None:
+    """Go back to the newest good release that every server has, through the same health gate.
+
+    The release that is left counts as bad, so that doing it again walks further back. Refused when the older code
+    does not know the database's schema.
+
+    \b
+    Examples:
+      zarpar rollback prod
+      zarpar rollback prod --app shop
+      zarpar rollback prod --to 3f2a9c1d-a1b2c3
+    """
+    choices = Choices(
+        tuple(apps or ()), "", limit, False, verbose, ask_vault_pass, ask_become_pass, release=to, force=force
+    )
+    _play("rollback", "playbooks/rollback.yml", env, choices, json=json, ask=not yes)
+
+
+@app.command(epilog=EPILOG)
+def releases(
+    env: Env,
+    apps: Apps = None,
+    limit: Limit = "",
+    verbose: Verbose = False,
+    json: Json = False,
+    ask_vault_pass: AskVault = False,
+    ask_become_pass: AskBecome = False,
+) -> None:
+    """Show the releases of every server, the newest first: what, who, when, and how it went.
+
+    \b
+    Examples:
+      zarpar releases prod
+      zarpar releases prod --app shop --json
+    """
+    choices = Choices(tuple(apps or ()), "", limit, False, verbose, ask_vault_pass, ask_become_pass)
+    _ask("releases", env, choices, json, Ui.history)
+
+
+@app.command(epilog=EPILOG)
 def status(
     env: Env,
     apps: Apps = None,
@@ -136,14 +192,7 @@ def status(
       zarpar status prod --app shop --json
     """
     choices = Choices(tuple(apps or ()), "", limit, False, verbose, ask_vault_pass, ask_become_pass)
-    checkout, target = _find(env)
-    screen = Ui(verbose=verbose)
-    planned = plan.playbook(checkout, "playbooks/status.yml", target, choices, os.environ)
-    story = _run(planned, screen, tell=screen.trouble)
-    screen.statuses(story)
-    if json:
-        screen.result(_facts("status", target, story) | {"status": story.statuses})
-    raise typer.Exit(story.exit_code())
+    _ask("status", env, choices, json, Ui.statuses)
 
 
 @app.command(epilog=EPILOG)
@@ -236,9 +285,30 @@ def _play(command: str, playbook: str, env: str, choices: Choices, *, json: bool
         _confirm(f"{command.capitalize()} to {target.name} ({target.inventory})?", screen)
     story = _run(plan.playbook(checkout, playbook, target, choices, os.environ), screen)
     seconds = time.monotonic() - start
+    if story.undo and story.failures and not story.interrupted:
+        _undo(checkout, target, choices, story, screen)
     screen.summary(story, seconds)
     if json:
         screen.result(_facts(command, target, story) | {"check": choices.check, "seconds": round(seconds, 1)})
+    raise typer.Exit(story.exit_code())
+
+
+def _undo(checkout: Path, target: Environment, choices: Choices, story: Story, screen: Ui) -> None:
+    """Take a failed deploy back on the servers that it had switched (app_release_on_failure: undo)."""
+    screen.say("Undoing what this deploy switched")
+    wanted = replace(choices, deploy=story.undo, limit="", ref="")
+    story.undone(_run(plan.playbook(checkout, "playbooks/undo.yml", target, wanted, os.environ), screen))
+
+
+def _ask(command: str, env: str, choices: Choices, json: bool, show: Callable[[Ui, Story], None]) -> None:
+    """Ask every web server for its status and show it; changes nothing."""
+    checkout, target = _find(env)
+    screen = Ui(verbose=choices.verbose)
+    planned = plan.playbook(checkout, "playbooks/status.yml", target, choices, os.environ)
+    story = _run(planned, screen, tell=screen.trouble)
+    show(screen, story)
+    if json:
+        screen.result({**_facts(command, target, story), "status": story.statuses})
     raise typer.Exit(story.exit_code())
 
 

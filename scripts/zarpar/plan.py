@@ -18,6 +18,7 @@ from zarpar.errors import BadData
 # dash. The same patterns as in `config`, which is not imported because it costs a fifth of a second.
 REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@^~+-]{0,199}", re.ASCII)
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,29}", re.ASCII)
+RELEASE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{6}", re.ASCII)
 LIMIT = re.compile(r"[A-Za-z0-9_*!&][A-Za-z0-9_.:,*!&\[\]-]*", re.ASCII)
 ENVIRONMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 
@@ -48,12 +49,20 @@ class Choices:
     verbose: bool = False
     ask_vault_pass: bool = False
     ask_become_pass: bool = False
+    wait_lock: int = 0
+    release: str = ""
+    force: bool = False
+    deploy: str = ""
 
     def __post_init__(self) -> None:
         for app in self.apps:
             _demand(APP_NAME, app, "--app", "an app's name: small letters, digits and dashes, such as shop")
         if self.ref:
             _demand(REF, self.ref, "--ref", "a branch, tag or commit, such as main, v1.2 or 3f2a9c1d")
+        if self.release:
+            _demand(
+                RELEASE, self.release, "--to", "a release's id as `zarpar releases` shows it, such as 3f2a9c1d-a1b2c3"
+            )
         if ".." in self.ref:
             raise BadData(f"--ref: {self.ref!r} is a range", hint="Name one branch, tag or commit.")
         if self.limit:
@@ -111,7 +120,14 @@ def suite(checkout: Path, target: Environment, choices: Choices, parent: Mapping
 
 def extra_vars(choices: Choices) -> dict[str, str]:
     """Return the variables a run is given; only values that passed the patterns above."""
-    pairs = {"zarpar_apps": ",".join(choices.apps), "zarpar_ref": choices.ref}
+    pairs = {
+        "zarpar_apps": ",".join(choices.apps),
+        "zarpar_ref": choices.ref,
+        "zarpar_release": choices.release,
+        "zarpar_deploy": choices.deploy,
+        "zarpar_wait_lock": str(choices.wait_lock or ""),
+        "zarpar_force": "yes" if choices.force else "",
+    }
     return {name: value for name, value in pairs.items() if value}
 
 

@@ -94,6 +94,7 @@ class Story:
         self.statuses: dict[str, Mapping[str, Any]] = {}  # host: what zarpar-host says of itself
         self.working: dict[str, str] = {}  # host: what it is busy with
         self.interrupted = False
+        self.undo = ""  # the deploy to take back when this run fails; empty: what is switched stays
         self._releases: dict[tuple[str, str], Release] = {}
         self._return_code: int | None = None
         self._play = self._role = self._headed = ""
@@ -167,6 +168,14 @@ class Story:
         if kinds <= REFUSALS and not self.changes:
             return Exit.REFUSED
         return Exit.UNREACHABLE if kinds == {"unreachable"} else Exit.FAILED
+
+    def undone(self, undo: Story) -> None:
+        """Take in the story of the undo that followed this run: what it switched back is rolled back here."""
+        for one in undo.releases:
+            mine = self._releases.get((one.host, one.app))
+            if mine and one.outcome == "active":
+                self._releases[one.host, one.app] = replace(mine, outcome="rolled_back")
+        self.failures += undo.failures
 
     def as_dict(self) -> dict[str, Any]:
         """Return the whole story for --json."""
@@ -252,6 +261,8 @@ class Story:
         moments: list[Moment] = []
         apps = own.get("apps")
         for app, facts in apps.items() if isinstance(apps, Mapping) else ():
+            if isinstance(facts, Mapping) and facts.get("on_failure") == "undo":
+                self.undo = str(facts.get("deploy") or "")
             told = Release(host, plain(str(app)), **_release_facts(facts))
             before = self._releases.get((host, told.app), Release(host, told.app))
             news = {name: value for name, value in asdict(told).items() if value}

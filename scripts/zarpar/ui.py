@@ -128,6 +128,17 @@ class Ui:
         ]
         self.table(("Host", "App", "Release", "Commit", "State", "Slot", "Certificate"), rows)
 
+    def history(self, story: Story) -> None:
+        """Show every server's releases, the newest first."""
+        rows = [
+            (host, app, *_past(facts, entry))
+            for host, status in sorted(story.statuses.items())
+            for app, facts in sorted(status.get("apps", {}).items())
+            for entry in facts.get("releases", [])
+        ]
+        columns = ("Host", "App", "Release", "State", "Subject", "Author", "By", "When", "Schema")
+        self.table(columns, rows)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
         """Print rows in columns."""
         from rich.table import Table
@@ -284,6 +295,24 @@ def _state(facts: Mapping[str, Any]) -> tuple[str | Text, ...]:
     healthy = Text("healthy", "green") if facts.get("healthy") else Text(f"ill: {facts.get('problem')}", "red")
     texts = [plain(str(live.get(name) or "")) for name in ("release", "commit", "slot")]
     return texts[0], texts[1][:8], healthy, texts[2], certificate
+
+
+STATES = {"good": "green", "live": "bold green", "previous": "green", "bad": "red"}
+
+
+def _past(facts: Mapping[str, Any], entry: Mapping[str, Any]) -> tuple[str | Text, ...]:
+    """Return what a row of the history says of one release."""
+    from rich.text import Text
+
+    release, state = str(entry.get("release")), str(entry.get("status"))
+    if release == (facts.get("live") or {}).get("release"):
+        state = "live, watched" if facts.get("watched") else "live"
+    elif release == facts.get("previous"):
+        state = "previous"
+    when = str(entry.get("activated_at") or entry.get("prepared_at") or "")
+    words = [plain(str(entry.get(name) or "")) for name in ("subject", "author", "by")]
+    schema = ", ".join(plain(str(name)) for name in (entry.get("schema") or [])[:2])
+    return release, Text(state, STATES.get(state.partition(",")[0], "")), *words, when, schema
 
 
 def _times(host: str, steps: Sequence[Step]) -> str:

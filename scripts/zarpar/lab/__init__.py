@@ -67,10 +67,14 @@ def down(inventory_path: Path | None, say: Say, *, purge: bool = False) -> None:
     """
     wanted = inventory.read(inventory_path) if inventory_path else None
     with machine.locked(say):
-        gone = _take_down(wanted if not purge else None) if machine.is_prepared() else []
+        gone = []
+        if machine.was_ever_used():
+            machine.prepare(say)
+            gone = _take_down(wanted if not purge else None)
         if wanted:
             access.forget(wanted)
         if purge:
+            say("Removing the images of the lab")
             machine.remove_everything()
             if wanted:
                 shutil.rmtree(wanted.folder, ignore_errors=True)
@@ -78,7 +82,10 @@ def down(inventory_path: Path | None, say: Say, *, purge: bool = False) -> None:
 
 
 def status() -> list[HostStatus]:
-    """Return every host of the lab on this machine, the certificate authority among them."""
+    """Return every host of the lab on this machine, the certificate authority among them.
+
+    After a reboot of the machine that is none, until `up` starts them again.
+    """
     if not machine.is_prepared():
         return []
     return [

@@ -85,6 +85,11 @@ def is_prepared() -> bool:
     return (RUN / "boot-id").exists() and (RUN / "boot-id").read_text() == _BOOT_ID.read_text()
 
 
+def was_ever_used() -> bool:
+    """Tell whether the lab may have left something on this machine, even before a reboot."""
+    return (STATE / "storage").exists()
+
+
 def prepare(say: Say) -> None:
     """Install what is missing, and set up the lab's configuration, cgroup view and network."""
     _require_root()
