@@ -32,6 +32,7 @@ def connection(url: str) -> dict[str, str]:
         "PGPASSWORD": unquote(parts.password or ""),
         "PGDATABASE": parts.path.lstrip("/"),
         "PGCONNECT_TIMEOUT": "10",
+        "HOME": "/nonexistent",  # libpq looks there for client certificates, and fails on a folder it may not read
     }
     names = {"host": "PGHOST", "sslmode": "PGSSLMODE", "port": "PGPORT", "user": "PGUSER"}
     values |= {names[key]: value for key, value in parse_qsl(parts.query) if key in names}

@@ -285,7 +285,7 @@ def _play(command: str, playbook: str, env: str, choices: Choices, *, json: bool
         _confirm(f"{command.capitalize()} to {target.name} ({target.inventory})?", screen)
     story = _run(plan.playbook(checkout, playbook, target, choices, os.environ), screen)
     seconds = time.monotonic() - start
-    if story.undo and story.failures and not story.interrupted:
+    if story.wants_undo:
         _undo(checkout, target, choices, story, screen)
     screen.summary(story, seconds)
     if json:

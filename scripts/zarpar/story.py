@@ -169,6 +169,12 @@ class Story:
             return Exit.REFUSED
         return Exit.UNREACHABLE if kinds == {"unreachable"} else Exit.FAILED
 
+    @property
+    def wants_undo(self) -> bool:
+        """Tell whether this run failed after it had switched something that is to be taken back."""
+        switched = any(release.outcome == "active" for release in self.releases)
+        return bool(self.undo and self.failures and switched and not self.interrupted)
+
     def undone(self, undo: Story) -> None:
         """Take in the story of the undo that followed this run: what it switched back is rolled back here."""
         for one in undo.releases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 from zarpar.lab import hosts
@@ -39,9 +40,9 @@ def prepare_key(inventory: Inventory) -> None:
 
 def ssh_command(inventory: Inventory, host: LabHost, *options: str) -> list[str]:
     """Return the argument list that logs in to a host; only the host key in `.lab/known_hosts` is accepted."""
-    known = str(inventory.folder / "known_hosts").replace("%", "%%")
-    identity = ["-i", str(_key(inventory)), "-o", "IdentitiesOnly=yes"]
-    strict = ["-o", f'UserKnownHostsFile="{known}"', "-o", "StrictHostKeyChecking=yes"]
+    folder = str(inventory.folder).replace("%", "%%")
+    identity = ["-o", f'IdentityFile="{folder}/key"', "-o", "IdentitiesOnly=yes"]
+    strict = ["-o", f'UserKnownHostsFile="{folder}/known_hosts"', "-o", "StrictHostKeyChecking=yes"]
     return ["ssh", *identity, *strict, *options, f"{USER}@{host.address}"]
 
 
@@ -62,7 +63,7 @@ def admit(inventory: Inventory, host: LabHost) -> None:
     if not wait_until(lambda: can_log_in(inventory, host), 60):
         raise LabError(
             f"{host.name} runs, but a login by SSH fails",
-            hint=f"Try: {' '.join(ssh_command(inventory, host, '-v'))}",
+            hint=f"Try: {shlex.join(ssh_command(inventory, host, '-v'))}",
         )
 
 

@@ -69,7 +69,7 @@ def _base(debian: int, folder: Path) -> str:
         run(podman("pull", "--quiet", image))
         return image
     archive, image = str(folder / "base.tar"), f"{_PREFIX}/base{debian}:latest"
-    options = ["--quiet", "--variant=minbase", "--format=tar"]
+    options = ["--quiet", "--variant=minbase", "--include=ca-certificates", "--format=tar"]
     run(as_root(["mmdebstrap", *options, DEBIANS[debian], archive, *_sources(debian)]))
     run(podman("import", "--quiet", archive, image))
     return image

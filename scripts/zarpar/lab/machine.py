@@ -37,7 +37,8 @@ _PACKAGES = {
     "runc": "runc",
     "netavark": "/usr/lib/podman/netavark",
     "aardvark-dns": "/usr/lib/podman/aardvark-dns",
-    "iptables": "iptables",
+    "iptables": "iptables",  # netavark's firewall up to Debian 12
+    "nftables": "nft",  # and from Debian 13
     "iproute2": "ip",
     "openssh-client": "ssh",
 }
@@ -127,7 +128,9 @@ def remove_run_files() -> None:
 def remove_everything() -> None:
     """Remove the images as well."""
     _remove_tree(RUN)
-    _remove_tree(STATE)
+    _remove_tree(STATE / "storage")
+    run(as_root(["rm", "-f", str(STATE / "lock")]))
+    run(as_root(["rmdir", str(STATE)]), check=False)  # it stays where it is a disk of its own
 
 
 def wait_until(check: Callable[[], bool], seconds: float) -> bool:

@@ -13,6 +13,8 @@ rm -f /usr/sbin/policy-rc.d /etc/apt/apt.conf.d/docker-* /etc/dpkg/dpkg.cfg.d/do
 echo 'Acquire::Languages "none";' > /etc/apt/apt.conf.d/90lab
 echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/90lab
 
+# A mirror may be one that only these certificates vouch for.
+! command -v update-ca-certificates > /dev/null || update-ca-certificates > /dev/null
 apt-get update -qq
 apt-get install -qq --no-install-recommends \
   systemd systemd-sysv libpam-systemd dbus openssh-server python3 python3-apt sudo ca-certificates \
