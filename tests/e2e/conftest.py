@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from support import report
 from support.site import Site, make_site
 from support.world import World, alone
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    report.tell(terminalreporter)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +47,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def site(fresh: Site) -> Site:
     """The site after its first deploy, which is kept as `site.first`."""
+    fresh.began = time.monotonic()
     fresh.first = fresh.world.deploy()
     assert fresh.first.code == 0, fresh.first
     return fresh

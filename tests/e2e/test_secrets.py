@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.report import note
 from support.site import APP, Site
-from support.world import clean_environment
 
 ALLOWED = f"/etc/zarpar/apps/{APP}/env/"
-SEARCHED = ("/etc", "/usr", "/opt", "/srv", "/var", "/root", "/home", "/run", "/tmp", "/dev/shm")
-CONTROLLER = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path.home() / ".ansible", Path.home() / ".cache")
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - places to search, not to write to
+SEARCHED = ("/etc", "/usr", "/opt", "/srv", "/var", "/root", "/home", "/run", *TEMPORARY)
+CONTROLLER = (*TEMPORARY, tempfile.gettempdir(), Path.home() / ".ansible", Path.home() / ".cache")
 LARGE = 20 * 2**20
 
 
@@ -74,7 +76,7 @@ def runs(site: Site) -> Sampler:
         site.world.zarpar("status", "--json", "--verbose")
         site.app.reset(head)
         assert site.world.deploy("--json").code == 0
-    print(f"{sampler.looks} looks at all processes")
+    note(f"{sampler.looks} looks at all processes")
     return sampler
 
 
@@ -123,13 +125,12 @@ def test_not_in_files_of_the_controller(runs: Sampler, site: Site) -> None:
             looked += 1
             if secret in path.read_bytes():
                 found.append(str(path))
-    print(f"{looked} files of the controller")
+    note(f"{looked} files of the controller")
     assert found == []
 
 
 def _written_since(begin: float) -> Iterator[Path]:
-    base = clean_environment().get("TMPDIR")
-    for top in {*CONTROLLER, *([Path(base)] if base else [])}:
+    for top in dict.fromkeys(map(Path, CONTROLLER)):
         for folder, folders, names in os.walk(top):
             folders[:] = [name for name in folders if not os.path.ismount(f"{folder}/{name}")]
             for name in names:

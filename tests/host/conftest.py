@@ -7,7 +7,7 @@ the host; they run with --zarpar-lab, and only on hosts of the lab.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -159,7 +159,7 @@ def secure(app: App) -> App:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the server logged last under the first failed test of each server and app."""
     report = yield
     funcargs = getattr(item, "funcargs", {})

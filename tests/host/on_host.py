@@ -59,6 +59,11 @@ class Machine:
         quoted = " ".join(["%s"] * len(args))
         return json.loads(self.check(f"cd / && {words}python3 -I -S -c %s {quoted}", script, *args))
 
+    def open_to(self, user: str, *paths: str) -> list[str]:
+        """Return what a user gets to see of these files and folders, or that a path is not there at all."""
+        found: list[str] = self.ask(OPEN, *paths, user=user)
+        return found
+
     def denied(self, user: str, command: str, *args: str) -> str:
         """Return why a command fails for a user; empty when it works."""
         done = self.host.run(f"cd / && runuser -u {user} -- {command}", *args)
@@ -107,6 +112,21 @@ class Machine:
             program = re.search(r'users:\(\("([^"]+)"', line)
             found.append((address.strip("[]"), int(port), program.group(1) if program else "?"))
         return found
+
+
+OPEN = """
+import json, os, sys
+found = []
+for path in sys.argv[1:]:
+    try:
+        os.listdir(path) if os.path.isdir(path) else open(path).close()
+        found.append(path)
+    except PermissionError:
+        pass
+    except OSError as error:
+        found.append(f"{path}: {error}")
+print(json.dumps(found))
+"""
 
 
 def seconds(text: str) -> float:

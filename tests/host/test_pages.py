@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import secrets
+from functools import partial
 from pathlib import PurePosixPath
 
 import pytest
@@ -146,7 +147,7 @@ def test_unavailable_page(
 ) -> None:
     """Instead of a bare 502, while nothing answers."""
     machine.check(f"systemctl stop {live.unit}")
-    request.addfinalizer(lambda: machine.check(f"systemctl start {live.unit}"))
+    request.addfinalizer(partial(machine.check, f"systemctl start {live.unit}"))
     answer = visitor.ask(f"{site}/")
     assert answer.status == 503, str(answer)
     assert b"Back in a moment" in answer.body, str(answer)
@@ -167,7 +168,7 @@ def test_hidden_files_are_not_served(
     if not served:
         pytest.skip(f"{app['name']} has neither static files nor uploads")
     for url, folder in served:
-        request.addfinalizer(lambda folder=folder: machine.check("rm -rf %s/.zarpar-verify", folder))
+        request.addfinalizer(partial(machine.check, "rm -rf %s/.zarpar-verify", folder))
         machine.check("mkdir %s/.zarpar-verify", folder)
         machine.check("echo secret > %s/.zarpar-verify/file && echo secret > %s/.zarpar-verify/.env", folder, folder)
         machine.check("chown -R %s: %s/.zarpar-verify", app["name"], folder)

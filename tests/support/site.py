@@ -23,6 +23,7 @@ class Site:
     base: str
     secret: str = ""
     first: Done | None = None
+    began: float = 0.0  # monotonic
 
     @property
     def url(self) -> str:
@@ -65,6 +66,6 @@ def make_site(
     app = world.add_app(APP, [domain], **keys)
     if secret:
         world.keep_secret({"vault_notes_secret_key": secret})
-        world.apps[APP]["env"]["SECRET_KEY"] = "{{ vault_notes_secret_key }}"
+        world.apps[APP]["env"] = {**world.apps[APP]["env"], "SECRET_KEY": "{{ vault_notes_secret_key }}"}
     world.write()
     return Site(world, app, host, domain, app.head(), secret)

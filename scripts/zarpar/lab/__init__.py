@@ -170,13 +170,17 @@ def _refuse_a_clash(host: LabHost, wanted: Inventory, there: Iterable[Container]
             )
 
 
+def _belongs(found: Container, wanted: Inventory) -> bool:
+    """Tell whether it was made for this inventory, which may list it no more, or is shared with another checkout."""
+    return found.inventory == str(wanted.path) or any(
+        found.name == host.name and found.fits(host) for host in wanted.hosts
+    )
+
+
 def _take_down(wanted: Inventory | None) -> list[str]:
     """Remove a wanted inventory's hosts (or all), and the rest when nobody is left; return the names."""
     there = hosts.every()
-    if wanted is None:
-        gone = sorted(there)
-    else:
-        gone = [host.name for host in wanted.hosts if host.name in there and there[host.name].fits(host)]
+    gone = [name for name, found in sorted(there.items()) if wanted is None or _belongs(found, wanted)]
     if set(there) <= {*gone, PKI_NAME}:
         gone = sorted(there)
     hosts.remove(gone)
