@@ -282,7 +282,7 @@ def _play(command: str, playbook: str, env: str, choices: Choices, *, json: bool
     if is_lab and not choices.check:
         _start_lab(target, screen)
     if ask and not (is_lab or choices.check) and sys.stdin.isatty():
-        _confirm(f"{command.capitalize()} to {target.name} ({target.inventory})?", screen)
+        _confirm(f"{command} {target.name} ({target.inventory})?", screen)
     story = _run(plan.playbook(checkout, playbook, target, choices, os.environ), screen)
     seconds = time.monotonic() - start
     if story.wants_undo:

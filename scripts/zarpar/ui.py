@@ -236,13 +236,7 @@ class Ui:
 
     def _print(self, thing: Text | Table) -> None:
         self._last_line = time.monotonic()
-        try:
-            self._console.print(thing, soft_wrap=not self.terminal)
-        except (
-            BrokenPipeError,
-            SystemExit,
-        ):  # nobody reads any more (Rich ends the program); the run goes on
-            self._console.quiet = True
+        self._console.print(thing, soft_wrap=not self.terminal)
 
     @property
     def _console(self) -> Console:

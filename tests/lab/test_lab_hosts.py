@@ -1,4 +1,4 @@
-"""The lab for real: two hosts of its own, logged in to, broken and removed. Needs root or sudo, and podman's network."""
+"""The lab for real: two hosts of its own, logged in to, broken and removed. Needs root or sudo."""
 
 from __future__ import annotations
 

@@ -28,9 +28,7 @@ def production(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize("name", PRODUCTION)
 @pytest.mark.parametrize("value", ["", " ", None])
-def test_production_names_what_is_missing(
-    production: pytest.MonkeyPatch, name: str, value: str | None
-) -> None:
+def test_production_names_what_is_missing(production: pytest.MonkeyPatch, name: str, value: str | None) -> None:
     if value is None:
         production.delenv(name)
     else:
