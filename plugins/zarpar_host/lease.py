@@ -30,7 +30,7 @@ def lock(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
     deadline = time.monotonic() + float(request.get("wait") or 0)
     while True:
         try:
-            hold(places, request)
+            _take(places, request)
             return {"outcome": "locked", "changed": False}
         except HostError:
             if time.monotonic() >= deadline:
@@ -59,27 +59,38 @@ def unlock(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
 
 
 def hold(places: Places, request: dict[str, Any]) -> None:
-    """Take or renew the lease for a call of its owner. Raises HostError when somebody else has it.
+    """Renew the lease for a call of its owner; `lock` alone takes one, and starts with it the heartbeat that ends it.
 
-    A call without a token (a person on the host) needs the app to be free, and takes nothing.
+    Raises HostError, kind "locked", when somebody else has it: also for the call of a person on the host.
     """
-    token = request.get("lease") or ""
     with _guarded(places):
-        held = _read(places)
-        if held and held["lease"] != token and held["until"] > _now():
-            raise HostError(
-                f"{places.app} is being deployed by {held['by']} (since {held['since']}, commit {held['commit']})",
-                hint="Wait for it to end and run again, or let this command wait: --wait-lock 600. A deploy that died"
-                f" frees the lock by itself within {held['seconds']} s.",
-                kind="locked",
-            )
-        if token and held.get("lease") == token:
-            _write(places, held)
-        elif token:
-            names = ("lease", "by", "commit")
-            fresh = {name: str(request.get(name) or "") for name in names}
-            fresh["since"] = time.strftime("%H:%M:%S UTC", time.gmtime())  # for people only
-            _write(places, {**fresh, "seconds": int(request.get("seconds") or SECONDS)})
+        if _held_by_me(places, request):
+            _write(places, _read(places))
+
+
+def _take(places: Places, request: dict[str, Any]) -> None:
+    with _guarded(places):
+        if _held_by_me(places, request):
+            _write(places, _read(places))
+            return
+        fresh = {name: str(request.get(name) or "") for name in ("lease", "by", "commit")}
+        fresh["since"] = time.strftime("%H:%M:%S UTC", time.gmtime())  # for people only
+        _write(places, {**fresh, "seconds": int(request.get("seconds") or SECONDS)})
+
+
+def _held_by_me(places: Places, request: dict[str, Any]) -> bool:
+    """Whether the caller has the lease; False when nobody has. Raises HostError when somebody else has it."""
+    held = _read(places)
+    if not held or held["until"] <= _now():
+        return False
+    if held["lease"] != request.get("lease"):
+        raise HostError(
+            f"{places.app} is being deployed by {held['by']} (since {held['since']}, commit {held['commit'][:8]})",
+            hint="Wait for it to end and run again, or let this command wait: --wait-lock 600. A deploy that died"
+            f" frees the lock by itself within {held['seconds']} s.",
+            kind="locked",
+        )
+    return True
 
 
 def _path(places: Places) -> Path:

@@ -198,11 +198,14 @@ def _end_watch(places: Places, machine: Machine, token: str, problem: str) -> di
         state = load(places)
         if not state.pending or state.pending.token != token:
             return {"outcome": "unchanged", "changed": False}
-        if problem:
-            _go_back(places, machine, state, problem)
-            return {"outcome": "rolled_back", "changed": True}
-        _finish(places, machine, state)
-        return {"outcome": "active", "changed": True}
+        if not problem:
+            _finish(places, machine, state)
+            return {"outcome": "active", "changed": True}
+        if state.pending.origin is None:
+            _keep(places, state, problem)
+            return {"outcome": "active", "changed": True}
+        _go_back(places, machine, state, problem)
+        return {"outcome": "rolled_back", "changed": True}
 
 
 def drain(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
@@ -229,6 +232,8 @@ def recover(_request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
             state = load(places)
             if state.pending and state.pending.confirmed:
                 _mark_good(places, state)
+            elif state.pending and state.pending.origin is None:
+                _keep(places, state, "the host restarted before the switch was confirmed")
             elif state.pending:
                 _forget_pending(places, state, "the host restarted before the switch was confirmed")
             machine.point(state.live, state.previous())
@@ -247,12 +252,15 @@ def _settled(places: Places, machine: Machine) -> State:
     state = load(places)
     if state.pending and state.live:
         check = Check.of(settings_of(places, state.live.release)["app"]["health"])
-        if not state.pending.confirmed:
-            _go_back(places, machine, state, "the switch was cut before it was confirmed")
-        elif problem := _illness(machine, state.live, check):
+        cut = "" if state.pending.confirmed else "the switch was cut before it was confirmed"
+        problem = cut or _illness(machine, state.live, check)
+        if problem and state.pending.origin:
             _go_back(places, machine, state, problem)
+            return state
+        machine.point(state.live, _origin_of(state))
+        if problem:
+            _keep(places, state, problem)
         else:
-            machine.point(state.live, _origin_of(state))
             _finish(places, machine, state)
     elif state.live:
         machine.point(state.live, state.previous())
@@ -292,6 +300,15 @@ def _go_back(places: Places, machine: Machine, state: State, why: str) -> None:
     machine.point(state.live, state.previous())
     if left:
         machine.drain_later(left.slot, settings_of(places, left.release)["app"]["drain"])
+
+
+def _keep(places: Places, state: State, why: str) -> None:
+    """A first release that ought to go back has nothing to go back to: it stays, but does not count as good."""
+    state.pending = None
+    if state.live:
+        state.note(state.live.release, status="bad", why=why)
+        record(places, "kept", release=state.live.release, why=why)
+    save(places, state)
 
 
 def _forget_pending(places: Places, state: State, why: str) -> None:

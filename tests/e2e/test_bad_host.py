@@ -46,7 +46,7 @@ def test_wrong_host_key(untouched: World, new_connections: str) -> None:
     finally:
         known.write_text(right)
         del untouched.environment["HOME"]
-    assert done.code == 4, done
+    assert done.code == 4, str(done)
     _says_once(done, "host key is not the one that is known")
 
 
@@ -60,7 +60,7 @@ def test_unknown_host_key(untouched: World, new_connections: str) -> None:
     finally:
         known.write_text(right)
         del untouched.environment["HOME"]
-    assert done.code == 4, done
+    assert done.code == 4, str(done)
     _says_once(done, "host key is not known yet")
 
 
@@ -105,9 +105,9 @@ def test_unsupported_system(bare: World, pretty: str, text: str) -> None:
 def test_check_on_a_bare_host_changes_nothing(untouched: World) -> None:
     """--check tells what would be done where nothing is installed yet."""
     done = untouched.deploy("--check")
-    assert done.code == 0, done
-    assert "would be made" in done.err, done
-    assert "to be released" in done.err, done
+    assert done.code == 0, str(done)
+    assert "would be made" in done.err, str(done)
+    assert "to be released" in done.err, str(done)
 
 
 def _answers_as(world: World, host: dict[str, str], *, code: int, words: str) -> None:
@@ -120,15 +120,15 @@ def _answers_as(world: World, host: dict[str, str], *, code: int, words: str) ->
     finally:
         world.hosts[HOST], world.variables = right, {}
         world.write()
-    assert done.code == code, done
+    assert done.code == code, str(done)
     _says_once(done, words)
 
 
 def _says_once(done: Done, words: str) -> None:
-    assert len(done.errors()) == 1, done
-    assert words in done.errors()[0], done
-    assert "next: " in done.err, done
-    assert "Traceback" not in done.text, done
+    assert len(done.errors()) == 1, str(done)
+    assert words in done.errors()[0], str(done)
+    assert "next: " in done.err, str(done)
+    assert "Traceback" not in done.text, str(done)
 
 
 def _files(world: World) -> set[str]:

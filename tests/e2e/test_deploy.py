@@ -28,18 +28,18 @@ def test_again_there_is_nothing_to_do(site: Site) -> None:
     before = site.world.state(site.host, APP)
     again = site.world.deploy()
     note(f"deploy with nothing to do: {again.seconds:.1f} s")
-    assert again.code == 0, again
-    assert "nothing to do" in again.err, again
+    assert again.code == 0, str(again)
+    assert "nothing to do" in again.err, str(again)
     assert site.world.state(site.host, APP)["live"] == before["live"]
 
 
 def test_plain_ansible_gives_the_same_end_state(site: Site) -> None:
     done = site.world.playbook("site.yml")
-    assert done.code == 0, done
+    assert done.code == 0, str(done)
     recap = re.search(rf"^{site.host}\s*:(.*)$", done.out, re.MULTILINE)
-    assert recap, done
+    assert recap, str(done)
     counts = dict(word.split("=") for word in recap.group(1).split())
-    assert (counts["changed"], counts["failed"], counts["unreachable"]) == ("0", "0", "0"), done
+    assert (counts["changed"], counts["failed"], counts["unreachable"]) == ("0", "0", "0"), str(done)
 
 
 def test_check_tells_and_changes_nothing(site: Site) -> None:
@@ -47,9 +47,9 @@ def test_check_tells_and_changes_nothing(site: Site) -> None:
     before = site.world.state(site.host, APP), site.serving()
     commit = site.app.commit("A new page", {"notes/static/new.txt": "new\n"})
     done = site.world.deploy("--check")
-    assert done.code == 0, done
-    assert "to be released" in done.err, done
-    assert commit in done.err, done
+    assert done.code == 0, str(done)
+    assert "to be released" in done.err, str(done)
+    assert commit in done.err, str(done)
     assert (site.world.state(site.host, APP), site.serving()) == before
     assert not site.on_host("find", f"/srv/{APP}/releases", "-maxdepth", "1", "-name", f"{commit}*")
 
@@ -58,8 +58,8 @@ def test_a_commit_is_released(site: Site) -> None:
     commit = site.app.commit("A newer page", {"notes/static/new.txt": "newer\n"})
     done = site.world.deploy()
     note(f"release of a commit: {done.seconds:.1f} s")
-    assert done.code == 0, done
-    assert site.serving().startswith(commit), done
+    assert done.code == 0, str(done)
+    assert site.serving().startswith(commit), str(done)
     assert site.world.visit(site.host, f"{site.url}/static/new.txt") == (200, "newer\n")
 
 
@@ -68,8 +68,8 @@ def test_uncommitted_changes_are_warned_of_and_not_released(site: Site) -> None:
     site.app.write({"notes/static/new.txt": "not committed\n"})
     try:
         done = site.world.deploy()
-        assert done.code == 0, done
-        assert f"warning: {APP}: uncommitted changes" in done.err, done
+        assert done.code == 0, str(done)
+        assert f"warning: {APP}: uncommitted changes" in done.err, str(done)
         assert site.serving() == before
         assert site.world.visit(site.host, f"{site.url}/static/new.txt") == (200, "newer\n")
     finally:
@@ -79,7 +79,7 @@ def test_uncommitted_changes_are_warned_of_and_not_released(site: Site) -> None:
 def test_json_is_one_document(site: Site) -> None:
     commit = site.app.commit("For the machines")
     done = site.world.deploy("--json")
-    assert done.code == 0, done
+    assert done.code == 0, str(done)
     answer = json.loads(done.out)
     assert answer["exit_code"] == 0
     released = [one for one in answer["releases"] if one["app"] == APP]
@@ -91,8 +91,8 @@ def test_json_is_one_document(site: Site) -> None:
 def test_status_shows_what_serves(site: Site) -> None:
     release = site.serving()
     done = site.world.zarpar("status")
-    assert done.code == 0, done
-    assert re.search(rf"{site.host}\s+{APP}\s+{release}.*healthy", done.text), done
+    assert done.code == 0, str(done)
+    assert re.search(rf"{site.host}\s+{APP}\s+{release}.*healthy", done.text), str(done)
     machine = site.world.zarpar("status", "--json")
     answer = json.loads(machine.out)
     app = answer["status"][site.host]["apps"][APP]
@@ -106,8 +106,8 @@ def test_a_ref_can_be_named(site: Site) -> None:
     head = site.app.head()
     older = site.app.git("rev-parse", "HEAD~1")[:8]
     done = site.world.deploy("--ref", older)
-    assert done.code == 0, done
+    assert done.code == 0, str(done)
     assert site.serving().startswith(older)
     done = site.world.deploy()
-    assert done.code == 0, done
+    assert done.code == 0, str(done)
     assert site.serving().startswith(head)

@@ -22,11 +22,11 @@ def test_an_ill_release_is_not_activated_and_the_next_good_one_is(site: Site) ->
     site.app.edit("notes/health.py", old, ILL.lstrip("\n"))
     bad = site.app.commit("Ill on purpose")
     done = site.world.deploy()
-    assert done.code == 1, done
-    assert len(done.errors()) == 1, done
+    assert done.code == 1, str(done)
+    assert len(done.errors()) == 1, str(done)
     assert bad in done.errors()[0], "the message names the release"
     assert "the flux is out of balance, number 47" in done.err, "the app's own log lines are shown"
-    assert f"{before} still serves" in done.err, done
+    assert f"{before} still serves" in done.err, str(done)
     assert (site.serving(), site.live()) == (before, before)
     status = site.world.zarpar("status")
     assert before in status.text
@@ -37,5 +37,5 @@ def test_an_ill_release_is_not_activated_and_the_next_good_one_is(site: Site) ->
 
     site.app.reset(head)
     done = site.world.deploy()
-    assert done.code == 0, done
+    assert done.code == 0, str(done)
     assert site.serving().startswith(site.app.head())

@@ -16,7 +16,7 @@ def both(site: Site) -> Site:
     site.world.add_app(OTHER, [DOMAIN], env={"SECRET_KEY": "the-board-s-own-key", "TRUSTED_PROXIES": 1})
     site.world.write()
     done = site.world.deploy()
-    assert done.code == 0, done
+    assert done.code == 0, str(done)
     note(f"a second app: {done.seconds:.1f} s")
     for name in USERS:
         site.on_host("sh", "-c", f"echo {name} > /srv/{name}/shared/uploads/{name}.txt")

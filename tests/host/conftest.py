@@ -134,9 +134,10 @@ def apps(server: Server) -> tuple[App, ...]:
 
 
 @pytest.fixture
-def live(machine: Machine, app: App) -> Live:
+def live(request: pytest.FixtureRequest, machine: Machine, app: App) -> Live:
     """The app's live release and its running slot, as they are now."""
-    return machine.live(app["name"])
+    changes = request.node.get_closest_marker("lab")
+    return machine.unwatched(app["name"]) if changes else machine.live(app["name"])
 
 
 @pytest.fixture(scope="session")

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from testinfra.host import Host
 
+WATCH_LIMIT = 90.0
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True)
 class Live:
-    """An app's live release, its slot and the main process there."""
+    """An app's live release, its slot and the main process there.
+
+    confirmed: the deploy saw the switch. watched: the host would still go back by itself if the release fell ill.
+    """
 
     app: str
     release: str
     slot: str
     pid: int
     state: str
-    pending: bool
+    confirmed: bool
+    watched: bool
 
     @property
     def unit(self) -> str:
@@ -77,7 +83,17 @@ class Machine:
         slot = state["live"]["slot"]
         shown = self.properties(f"zarpar-{app}@{slot}.service", "MainPID", "ActiveState")
         pid, active = int(shown["MainPID"]), shown["ActiveState"]
-        return Live(app, state["live"]["release"], slot, pid, active, state["pending"] is not None)
+        pending = state["pending"]
+        confirmed = not pending or bool(pending.get("confirmed"))
+        return Live(app, state["live"]["release"], slot, pid, active, confirmed, watched=bool(pending))
+
+    def unwatched(self, app: str) -> Live:
+        """Wait until the live release has proved itself: before that, the host takes a test's fault for the app's."""
+        deadline = time.monotonic() + WATCH_LIMIT
+        while (live := self.live(app)).watched:
+            assert time.monotonic() < deadline, f"{app} is still watched after {WATCH_LIMIT:g} s"
+            time.sleep(1)
+        return live
 
     def status(self, app: str) -> dict[str, Any]:
         """Return what the host says of an app; it asks the app whether it is well."""

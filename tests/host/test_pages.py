@@ -6,6 +6,7 @@ import gzip
 import re
 import secrets
 from functools import partial
+from itertools import product
 from pathlib import PurePosixPath
 
 import pytest
@@ -17,6 +18,7 @@ from visitor import Answer, Visitor
 pytestmark = pytest.mark.on("web")
 
 FOREIGN = "203.0.113.9"  # documentation addresses: never a visitor's own
+WAYS_UP = ("../", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "./../")
 SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -73,17 +75,14 @@ def test_static_files_are_compressed(machine: Machine, app: App, live: Live, sit
 def test_static_does_not_lead_out_of_its_folder(
     machine: Machine, app: App, live: Live, site: str, visitor: Visitor
 ) -> None:
-    secret = f"{live.folder}/release.json"
-    content = machine.check("cat %s", secret).encode()
-    for entry in app["static"]:
-        depth = len(PurePosixPath(entry["path"]).parts) + 1
-        for up in ("../", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "./../"):
-            for url in (entry["url"] + up * depth, entry["url"].rstrip("/") + up * depth):
-                answer = visitor.ask(f"{site}{url}release.json")
-                assert content not in answer.body, f"{secret} is served: {answer}"
-                assert answer.status in {308, 400, 404} or entry["url"] not in url, str(answer)
+    """To files that are there, beside the folder and far above it, by the ways that have led out of others."""
     if not app["static"]:
         pytest.skip(f"{app['name']} has no static files")
+    for entry in app["static"]:
+        for levels, name, content in machine.ask(OUTSIDE, live.folder, entry["path"]):
+            for start, up in product((entry["url"], entry["url"].rstrip("/")), WAYS_UP):
+                answer = visitor.ask(f"{site}{start}{up * levels}{name}")
+                assert bytes.fromhex(content) not in answer.body, f"{name} is served: {answer}"
 
 
 def test_folders_are_not_listed(app: App, site: str, visitor: Visitor) -> None:
@@ -278,4 +277,13 @@ found = [(path.stat().st_size, path) for path in folder.rglob("*")
 text = [item for item in found if item[1].suffix in (".css", ".js", ".mjs", ".svg")]
 best = max(text or found, default=None)
 print(json.dumps(best and {"name": str(best[1].relative_to(folder)), "content": best[1].read_bytes().hex()}))
+"""
+
+OUTSIDE = """
+import json, pathlib, sys
+release, path = pathlib.Path(sys.argv[1]), pathlib.PurePath(sys.argv[2])
+parent = (release / "src" / path).parent
+beside = sorted(found for found in parent.iterdir() if found.is_file() and found.stat().st_size)[:1]
+targets = [(1, found) for found in beside] + [(len(path.parts) + 1, release / "release.json")]
+print(json.dumps([(levels, found.name, found.read_bytes()[:4096].hex()) for levels, found in targets]))
 """

@@ -44,7 +44,7 @@ class Site:
         """Commit the good tree again and deploy it."""
         self.app.reset(self.base)
         done = self.world.deploy()
-        assert done.code == 0, done
+        assert done.code == 0, str(done)
         assert self.serving().startswith(self.app.head())
         return done
 

@@ -46,6 +46,7 @@ def test_dead_owner_frees_it_within_the_lease(tmp_path: Path, clock: list[float]
     clock[0] += 2
     lease.lock(request("two"), tmp_path)
     assert lease.renew(request("one"), tmp_path)["outcome"] == "lost"
+    assert lease.renew(request("two"), tmp_path)["outcome"] == "renewed"
     with pytest.raises(HostError, match="two@laptop"):  # the old owner is stopped at its next call
         lease.hold(Places("shop", tmp_path), request("one"))
 
@@ -56,6 +57,12 @@ def test_call_without_a_token_needs_the_app_free(tmp_path: Path, clock: list[flo
     lease.lock(request("one"), tmp_path)
     with pytest.raises(HostError):
         lease.hold(places, {"app": "shop"})
+
+
+def test_only_lock_takes_a_lease(tmp_path: Path) -> None:
+    """A call that found nothing to prepare has no heartbeat: it must not leave a lease behind."""
+    lease.hold(Places("shop", tmp_path), request("one"))
+    lease.lock(request("two"), tmp_path)
 
 
 def test_damaged_file_frees_it(tmp_path: Path) -> None:

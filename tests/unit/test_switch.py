@@ -222,6 +222,23 @@ def test_confirmed_release_that_falls_ill_goes_back_by_itself(places: Places, qu
     assert load(places).releases["two"]["status"] == "bad"
 
 
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_first_release_has_nothing_to_go_back_to_and_stays(places: Places, quick: None, confirmed: bool) -> None:
+    host = FakeHost(places)
+    add_release(places, "one", watch=60)
+    token = switch_only(places, host, "one")
+    if confirmed:
+        confirm(places, host, token)
+        host.restarted.add("one")
+    assert watch(places, host, token)["outcome"] == "active"
+    assert_whole(places, host, {"one"})
+    assert load(places).releases["one"]["status"] == "bad"
+    host.restarted.clear()
+    add_release(places, "two")
+    deploy(places, host, "two")
+    assert_whole(places, host, {"two"})
+
+
 def test_watch_ends_well(places: Places, quick: None) -> None:
     host = FakeHost(places)
     add_release(places, "one", watch=0)
@@ -262,7 +279,7 @@ def test_undo_takes_back_only_its_own_deploy(places: Places) -> None:
         add_release(places, name)
         confirm(places, host, switch_only(places, host, name))
     machine = FakeMachine(host)
-    other = switch.undo({"app": "shop", "deploy": "other", "lease": "d1"}, places.root, machine)  # type: ignore[arg-type]
+    other = switch.undo({"app": "shop", "deploy": "other"}, places.root, machine)  # type: ignore[arg-type]
     assert other["outcome"] == "unchanged"
     assert_whole(places, host, {"two"})
     answer = switch.undo({"app": "shop", "deploy": "d1", "lease": "d1"}, places.root, machine)  # type: ignore[arg-type]

@@ -174,7 +174,7 @@ def _container(found: dict[str, Any]) -> Container:
         image=found["ImageName"],
         state=found["State"]["Status"],
         pid=found["State"]["Pid"],
-        address=labels.get(_ADDRESS_LABEL, network.get("IPAddress", "")),
+        address=labels.get(_ADDRESS_LABEL, ""),
         plugged=network.get("IPAddress", ""),
         names=frozenset(aliases),
         debian=int(labels.get(_DEBIAN_LABEL, 0)),
