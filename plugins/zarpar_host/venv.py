@@ -116,8 +116,8 @@ def _uv(places: Places, tree: Path, venv: Path, argv: list[str]) -> None:
         **_uv_settings(),
     }
     done = run([UV, *argv], user=places.app, cwd=tree, env=environment, timeout=BUILD_LIMIT, check=False)
-    for lock in (cache / "uv").glob(".lock"):
-        lock.chmod(0o600)  # uv makes it writable for everybody
+    for lock in (cache / "uv").rglob("*.lock"):
+        lock.chmod(0o600)  # uv makes them writable for everybody
     if done.code != 0:
         raise HostError("the app's dependencies could not be installed", detail=done.tail, kind="build")
 
