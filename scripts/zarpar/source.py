@@ -162,6 +162,7 @@ def _mirror(key: str, repo: str) -> Path:
 
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8"}
+    environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")  # a question would hang unseen
     try:
         return subprocess.run(  # noqa: S603 - an argument list; refs come behind --end-of-options
             ["git", "-C", str(folder), *words],  # noqa: S607

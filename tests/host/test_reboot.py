@@ -18,14 +18,18 @@ pytestmark = pytest.mark.lab
 LIMIT = 60.0
 
 
-@pytest.mark.parametrize("fault", [lab.reboot, lab.power_cut], ids=["reboot", "power cut"])
+def power_cut(name: str) -> None:
+    lab.power_cut(name)
+    lab.start(name)
+
+
+@pytest.mark.parametrize("fault", [lab.reboot, power_cut], ids=["reboot", "power cut"])
 def test_everything_comes_back(
     server: Server, host: Host, machine: Machine, visitor: Visitor, fault: Callable[[str], None]
 ) -> None:
     apps = server.apps if "web" in server.groups else ()
     before = {app["name"]: machine.live(app["name"]) for app in apps}
     fault(server.name)
-    lab.start(server.name)
     wait(lambda: can_log_in(host), f"{server.name} cannot be logged in to")
     for app in apps:
         wait(lambda app=app: is_healthy(visitor, app), f"{app['name']} does not answer")  # type: ignore[misc]

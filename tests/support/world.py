@@ -200,7 +200,7 @@ class World:
             "source": {"path": f"../../{name}"},
             "database": "postgres",
             "migrate": "flask --app wsgi db upgrade",
-            "health": {"path": "/health", "timeout": 20},
+            "health": {"path": "/health", "timeout": 15},
             "static": {"/static/": "notes/static"},
             "uploads": {"/uploads/": "uploads"},
             "env": {"SECRET_KEY": "not-a-secret", "TRUSTED_PROXIES": 1},
