@@ -60,8 +60,8 @@ def _connect_all(environment: Environment) -> dict[str, Host | str]:
     def connect(server: Server) -> Host | str:
         try:
             return environment.connect(server)
-        except (AssertionError, RuntimeError) as error:
-            return str(error)
+        except (AssertionError, RuntimeError) as error:  # of testinfra; for ssh's own failures with its result
+            return str(getattr(error.args[0], "stderr", error)).strip()
 
     with ThreadPoolExecutor(max_workers=10) as pool:
         return dict(zip((s.name for s in environment.servers), pool.map(connect, environment.servers), strict=True))
