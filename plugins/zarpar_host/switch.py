@@ -144,6 +144,7 @@ def rollback(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
             schema.require_known(places, target)
         if origin and origin.release == target:
             _go_back(places, machine, state, f"rolled back by {request.get('by', '')}")
+            _mark_good(places, state)  # also one that was left as bad before: a person knows better
             return {"outcome": "active", "changed": True, "release": target}
         state = _settled(places, machine)
         left = state.live.release if state.live else ""

@@ -271,6 +271,7 @@ def test_rollback_while_watched_is_instant(places: Places) -> None:
     assert answer["release"] == "one"
     assert "token" not in answer
     assert_whole(places, host, {"one"})
+    assert [load(places).releases[name]["status"] for name in ("one", "two")] == ["good", "bad"]
 
 
 def test_undo_takes_back_only_its_own_deploy(places: Places) -> None:
