@@ -51,8 +51,15 @@ class Container:
 
 def every() -> dict[str, Container]:
     """Return all containers of the lab by name."""
-    names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
-    found = show_json(podman("container", "inspect", *names)) if names else []
+    for last in (False, False, True):
+        names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
+        try:
+            found = show_json(podman("container", "inspect", *names)) if names else []
+        except LabError:  # another run removed one of them just now
+            if last:
+                raise
+            continue
+        break
     return {container.name: container for container in map(_container, found)}
 
 
