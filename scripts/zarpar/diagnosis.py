@@ -85,10 +85,14 @@ KNOWN = (
 )
 ADDRESS = re.compile(
     r"ssh-keygen [^\n]*-R ['\"]?([^\s'\"]+)"
-    r"|(?:resolve hostname|connect to host) ([^\s:]+)"
     r"|(\S+@[^\s:]+): Permission denied"
+    r"|(?:resolve hostname|connect to host) ([^\s:]+)"
+    r"|to remote host \"([^\"]+)\""
 )
-PREFIXES = re.compile(r"^(?:(?:Task|Action|Module) failed: |Failed to connect to the host via ssh: |ssh: )+")
+PREFIXES = re.compile(
+    r"^(?:(?:Task|Action|Module) failed: |Failed to connect to the host via ssh: |ssh: "
+    r"|Data could not be sent to remote host \"[^\"]*\"\. Make sure this host can be reached over ssh: )+"
+)
 NO_MESSAGE = re.compile(r"(non-zero return code|MODULE FAILURE.*|All items completed)?")
 OUTPUTS = ("stderr", "stdout", "module_stderr", "module_stdout")
 
@@ -140,10 +144,15 @@ def recognise(text: str, host: str) -> Known | None:
     """Look for well-known words in what a program said, and put names into the hint."""
     for known in KNOWN:
         if known.words.search(text):
-            found = ADDRESS.search(text)
-            address = next(filter(None, found.groups()), host) if found else host
+            address = _address(text) or host
             return replace(known, hint=known.hint.format(host=host, address=address))
     return None
+
+
+def _address(text: str) -> str:
+    """Return what ssh was told to connect to; the most telling mention counts, not the first."""
+    mentions = [match.groups() for match in ADDRESS.finditer(text)]
+    return next((name for names in zip(*mentions, strict=True) for name in names if name), "")
 
 
 def own_part(result: Mapping[str, Any]) -> Mapping[str, Any]:

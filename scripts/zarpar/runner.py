@@ -110,6 +110,7 @@ def run(
         tempfile.TemporaryDirectory(prefix="zarpar-", ignore_cleanup_errors=True) as private,
         only_environment({**plan.environment, "ANSIBLE_LOCAL_TEMP": str(Path(private, "local"))}),
         interruption.armed(),
+        prompt_close(),
     ):
         settings = Path(private, "env", "settings")
         settings.parent.mkdir(mode=0o700)
@@ -129,6 +130,21 @@ def run(
     if relay.fault is not None:
         raise relay.fault
     return Finished(done.rc, interruption.signals > 0)
+
+
+@contextmanager
+def prompt_close() -> Iterator[None]:
+    """Let go of the run's terminal at once.
+
+    ptyprocess sleeps 0.1 s first, to give a child time to end; ansible-runner closes only when its has ended.
+    """
+    from ptyprocess import PtyProcess  # type: ignore[import-untyped]
+
+    PtyProcess.delayafterclose = property(lambda _self: 0.0, lambda _self, _value: None)
+    try:
+        yield
+    finally:
+        del PtyProcess.delayafterclose
 
 
 def run_plainly(plan: Plan) -> int:

@@ -140,7 +140,9 @@ class Ui:
         self.table(columns, rows)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-        """Print rows in columns."""
+        """Print rows in columns; nothing at all without rows."""
+        if not rows:
+            return
         from rich.table import Table
         from rich.text import Text
 

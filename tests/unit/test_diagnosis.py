@@ -14,6 +14,7 @@ Offending ECDSA key in /home/me/.ssh/known_hosts:3
   remove with:
   ssh-keygen -f '/home/me/.ssh/known_hosts' -R '192.0.2.7'
 Host key verification failed."""
+PIPED = 'Data could not be sent to remote host "192.0.2.7". Make sure this host can be reached over ssh: '
 SSH = "Task failed: Failed to connect to the host via ssh: "
 
 
@@ -50,6 +51,18 @@ SSH = "Task failed: Failed to connect to the host via ssh: "
             "unreachable",
             "no SSH connection",
             "firewall: ssh 192.0.2.7",
+        ),
+        (
+            f"{PIPED}Host key verification failed.",
+            "unreachable",
+            "its SSH host key is not known yet",
+            "provider's console: ssh 192.0.2.7",
+        ),
+        (
+            f"{PIPED}me@192.0.2.7: Permission denied (publickey,password).",
+            "unreachable",
+            "SSH login refused",
+            "ssh me@192.0.2.7",
         ),
         ("sudo: a password is required", "no_sudo", "no right to become root with sudo", "ansible_become_password"),
         ("Missing sudo password", "no_sudo", "no right to become root with sudo", "ansible_become_password"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ptyprocess import PtyProcess
 
 from zarpar import plan, runner
 from zarpar.plan import Choices, Environment, Plan
@@ -180,6 +182,13 @@ def test_a_password_is_typed_for_ansible_and_shown_to_nobody(checkout: Path) -> 
     assert done.return_code == 0
     assert "hello" in json.dumps(events)
     assert CANARY not in json.dumps(events) + "".join(written)
+
+
+def test_the_end_of_a_run_is_not_slept_through(checkout: Path) -> None:
+    assert "sleep(self.delayafterclose)" in inspect.getsource(PtyProcess.close), "prompt_close is no longer needed"
+    run = Plan((sys.executable, "-c", ""), dict(os.environ), checkout)
+    runner.run(run, lambda _event: None)
+    assert not hasattr(PtyProcess, "delayafterclose")
 
 
 def test_a_missing_program_is_an_ordinary_failure(checkout: Path) -> None:

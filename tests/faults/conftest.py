@@ -1,0 +1,62 @@
+"""One host with a trial app; each test finds it well, and leaves it in any state.
+
+`pytest tests/faults` is the whole; `pytest -m short tests/faults` is what every change is tested with.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support import report, trial
+from support.site import APP, Site, make_site
+from support.world import alone
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "short: among the few that every change is tested with")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    report.tell(terminalreporter)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _alone() -> Iterator[None]:
+    with alone("faults"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The host after its first deploy."""
+    site = make_site(
+        tmp_path_factory.mktemp("faults"),
+        name="faults",
+        host="faults1",
+        address="10.77.0.125",
+        domain="notes.faults.example.test",
+        **trial.KEYS,
+    )
+    site.base = trial.make_trial(site.app)
+    site.world.up()
+    first = site.world.deploy()
+    assert first.code == 0, str(first)
+    yield site
+    site.world.remove()
+
+
+@pytest.fixture
+def site(host: Site) -> Iterator[Site]:
+    """The host, well, on the good tree; the settings of the app are put back afterwards."""
+    host.heal()
+    settings = copy.deepcopy(host.world.apps[APP])
+    yield host
+    host.world.apps[APP] = settings
+    host.world.write()

@@ -1,0 +1,114 @@
+"""What the example app becomes for these tests: routes that last, and the ways to be ill that a commit can choose."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from support.world import App
+
+BLUEPRINT = '''"""Only for tests: pages that last, and an app that is ill on demand. trial.json of the tree says how."""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+blueprint = Blueprint("trial", __name__)
+START = time.monotonic()
+PLAN = json.loads((Path(__file__).resolve().parents[1] / "trial.json").read_text())
+
+
+def age() -> float:
+    return time.monotonic() - START
+
+
+@blueprint.get("/slow")
+def slow() -> Response:
+    time.sleep(float(request.args["seconds"]))
+    return jsonify(release=current_app.config["RELEASE_ID"])
+
+
+@blueprint.before_app_request
+def be_as_planned() -> Response | None:
+    """The health page is as slow, late or wrong as the plan says."""
+    if request.path != "/health":
+        return None
+    time.sleep(PLAN.get("health_seconds", 0))
+    if age() < PLAN.get("ill_until", 0) or age() > PLAN.get("ill_after", 1e9) or marked():
+        current_app.logger.error("trial: not well at %.1f s", age())
+        return Response("not well", 503)
+    if PLAN.get("health_body"):
+        return Response(PLAN["health_body"], 200)
+    return None
+
+
+def marked() -> bool:
+    """A host can be made ill by a file."""
+    return (Path(os.environ.get("ZARPAR_SHARED", "/nonexistent")) / "ill").exists()
+
+
+if "die_after" in PLAN:  # code 3 makes gunicorn itself give up, as when the app cannot be loaded
+    threading.Timer(PLAN["die_after"], os._exit, [3]).start()
+'''
+MIGRATE = '''"""Only for tests: a migration that can be caught in the act."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+plan = json.loads(Path("trial.json").read_text())
+mark = Path(os.environ["ZARPAR_SHARED"], "migrating")
+mark.touch()
+time.sleep(plan.get("migrate_seconds", 0))
+code = subprocess.run(["flask", "--app", "wsgi", "db", "upgrade"], check=False).returncode
+mark.unlink()
+sys.exit(code)
+'''
+BUILD = '''"""Only for tests: a build that can be caught in the act."""
+
+import json
+import time
+from pathlib import Path
+
+mark = Path("building")
+mark.touch()
+time.sleep(json.loads(Path("trial.json").read_text()).get("build_seconds", 0))
+mark.unlink()
+'''
+KEYS: dict[str, Any] = {
+    "migrate": "python trial_migrate.py",
+    "build": ["python trial_build.py"],
+    "health": {"path": "/health", "timeout": 15, "body": '"status":"ok"'},
+    "gunicorn": {"workers": 3, "threads": 16},
+}
+
+
+def make_trial(app: App) -> str:
+    """Commit what makes the example a trial app; return the commit."""
+    app.edit("notes/__init__.py", "from . import health, web\n", "from . import health, trial, web\n")
+    app.edit(
+        "notes/__init__.py",
+        "    app.register_blueprint(web",
+        "    app.register_blueprint(trial.blueprint)\n    app.register_blueprint(web",
+    )
+    files = {"notes/trial.py": BLUEPRINT, "trial_migrate.py": MIGRATE, "trial_build.py": BUILD, "trial.json": "{}\n"}
+    return app.commit("A trial app", files)
+
+
+def plan(app: App, subject: str, **settings: Any) -> str:
+    """Commit a plan for the trial app."""
+    return app.commit(subject, {"trial.json": json.dumps(settings) + "\n"})
+
+
+def ballast(app: App, size: int) -> None:
+    """A file that does not compress, so that sending the archive takes a moment."""
+    Path(app.folder, "ballast").write_bytes(os.urandom(size))
