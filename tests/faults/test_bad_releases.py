@@ -49,6 +49,7 @@ def _without_secret_key(site: Site) -> None:
     _setting("env", {"TRUSTED_PROXIES": 1})(site)
 
 
+SLOW_START = "import time\ntime.sleep(30)\nfrom notes import create_app\napp = create_app()\n"
 NEVER_LIVE = {
     "import error": Kind(_tree(wsgi__py="import nothing_like_this\n"), "nothing_like_this"),
     "syntax error": Kind(_tree(wsgi__py="app = (\n"), "SyntaxError"),
@@ -57,7 +58,7 @@ NEVER_LIVE = {
     "answers 503": Kind(_planned(ill_until=9999), "answered 503"),
     "200 with the wrong body": Kind(_planned(health_body="Welcome to nginx"), "without the text"),
     "hangs": Kind(_planned(health_seconds=3600), "not healthy within 15 s: no answer in time"),
-    "too slow": Kind(_tree(wsgi__py="import time\ntime.sleep(30)\nfrom notes import create_app\napp = create_app()\n"), "15 s"),
+    "too slow": Kind(_tree(wsgi__py=SLOW_START), "not healthy within 15 s"),
     "missing dependency": Kind(_unlocked_dependency, "lock"),
     "wrong environment": Kind(_without_secret_key, "SECRET_KEY is not set"),
     "failing build command": Kind(_setting("build", ["python -c 'raise SystemExit(3)'"]), "failed with code 3"),

@@ -13,6 +13,7 @@ BLUEPRINT = '''"""Only for tests: pages that last, and an app that is ill on dem
 
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -53,7 +54,7 @@ def marked() -> bool:
     return (Path(os.environ.get("ZARPAR_SHARED", "/nonexistent")) / "ill").exists()
 
 
-if "die_after" in PLAN:  # code 3 makes gunicorn itself give up, as when the app cannot be loaded
+if "die_after" in PLAN and "gunicorn" in sys.argv[0]:  # code 3 makes gunicorn itself give up
     threading.Timer(PLAN["die_after"], os._exit, [3]).start()
 '''
 MIGRATE = '''"""Only for tests: a migration that can be caught in the act."""
