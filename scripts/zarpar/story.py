@@ -281,18 +281,20 @@ class Story:
         return self._headed_by_play(moments)
 
     def _fail(self, failure: Failure) -> list[Moment]:
+        if failure.host in self._tallies:  # it counts, but "ok" is not what is to be said of it
+            self._finish_host(failure.host)
         same = any((old.summary, old.detail) == (failure.summary, failure.detail) for old in self.failures)
         self.failures.append(failure)
         return self._headed_by_play([Repeated(failure.host) if same else failure])
 
     def _finish_role(self) -> list[Moment]:
-        steps = [
-            Step(host, self._play, self._role, round(tally.seconds, 3), tuple(tally.changed))
-            for host, tally in sorted(self._tallies.items())
-        ]
-        self._tallies = {}
-        self.steps += steps
-        return self._headed_by_play([*steps])
+        return self._headed_by_play([self._finish_host(host) for host in sorted(self._tallies)])
+
+    def _finish_host(self, host: str) -> Step:
+        tally = self._tallies.pop(host)
+        step = Step(host, self._play, self._role, round(tally.seconds, 3), tuple(tally.changed))
+        self.steps.append(step)
+        return step
 
     def _headed_by_play(self, moments: list[Moment]) -> list[Moment]:
         """Put the play's name before the first thing that is told of it; many plays have nothing to tell."""

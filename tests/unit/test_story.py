@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zarpar.errors import Exit
-from zarpar.story import Header, Moment, Release, Story
+from zarpar.story import Header, Moment, Release, Step, Story
 
 EVENTS = Path(__file__).parent / "events"
 
@@ -81,6 +81,12 @@ def test_a_hidden_change_is_counted_and_nothing_of_it_is_kept() -> None:
     story, moments = replay("hidden")
     assert [step.changed for step in story.steps] == [("Write",), ("Write",)]
     assert "CANARY" not in repr(moments) + json.dumps(story.as_dict())
+
+
+def test_a_host_that_fails_is_not_called_fine_for_its_earlier_tasks() -> None:
+    story, moments = replay("hidden")
+    assert not [moment for moment in moments if isinstance(moment, Step)]
+    assert len(story.steps) == 2
 
 
 def test_a_run_that_breaks_off_after_changes_was_not_refused() -> None:
