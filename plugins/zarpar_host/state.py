@@ -98,10 +98,12 @@ class State:
         self.releases[release].update(facts)
 
     def newest_first(self) -> list[str]:
-        """Release ids, the one that was live (or, if never, prepared) last first."""
+        """Release ids: the live one, then by when they were live last (or, if never, prepared), newest first."""
         return sorted(self.releases, key=lambda name: -self._order(name))
 
     def _order(self, release: str) -> int:
+        if self.live and release == self.live.release:
+            return self.sequence + 1
         facts = self.releases[release]
         return int(facts.get("activated") or facts["sequence"])
 
