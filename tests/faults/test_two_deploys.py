@@ -9,6 +9,7 @@ import pytest
 from support import trial
 from support.report import note
 from support.site import APP, Site
+from support.whole import check_whole
 from support.world import Done, until
 
 SIZES = (2, 3, 5, 8)
@@ -30,8 +31,7 @@ def test_one_winner_each_round(site: Site, rounds: int) -> None:
             if commit != winners[0]:
                 _refused(one, winners[0])
         assert site.serving().startswith(winners[0])
-        assert site.live() == site.serving()
-        _whole(site)
+        check_whole(site)
         won, lost = won + 1, lost + size - 1
     note(f"deploys at once, {rounds} rounds: {won} winners, {lost} refused by name, 0 mixed states")
 
@@ -89,15 +89,3 @@ def _refused(done: Done, winner: str) -> None:
     assert said, str(done)
     assert said.group(3).startswith(winner), str(done)
     assert "next: " in done.err, str(done)
-
-
-def _whole(site: Site) -> None:
-    """Link, slot file, unit and record tell of the same release."""
-    live = site.world.state(site.host, APP)["live"]
-    assert site.on_host("readlink", f"/srv/{APP}/live").strip() == f"slots/{live['slot']}"
-    tree = site.on_host("readlink", "-f", f"/srv/{APP}/live/tree").strip()
-    assert tree == f"/srv/{APP}/releases/{live['release']}/src"
-    slot_file = site.on_host("readlink", "-f", f"/etc/zarpar/apps/{APP}/slots/{live['slot']}").strip()
-    assert slot_file == f"/etc/zarpar/apps/{APP}/env/{live['release']}"
-    unit = f"zarpar-{APP}@{live['slot']}.service"
-    assert site.on_host("systemctl", "is-active", unit, check=False).strip() == "active"

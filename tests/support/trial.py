@@ -41,7 +41,7 @@ def be_as_planned() -> Response | None:
     if request.path != "/health":
         return None
     time.sleep(PLAN.get("health_seconds", 0))
-    if age() < PLAN.get("ill_until", 0) or age() > PLAN.get("ill_after", 1e9) or marked():
+    if age() < PLAN.get("ill_until", 0) or (PLAN.get("ill_by_file") and marked()):
         current_app.logger.error("trial: not well at %.1f s", age())
         return Response("not well", 503)
     if PLAN.get("health_body"):
@@ -50,8 +50,8 @@ def be_as_planned() -> Response | None:
 
 
 def marked() -> bool:
-    """A host can be made ill by a file."""
-    return (Path(os.environ.get("ZARPAR_SHARED", "/nonexistent")) / "ill").exists()
+    """A release that allows it can be made ill on one host, by a file."""
+    return Path(os.environ["ZARPAR_SHARED"], "ill").exists()
 
 
 if "die_after" in PLAN and "gunicorn" in sys.argv[0]:  # code 3 makes gunicorn itself give up
@@ -80,9 +80,12 @@ import json
 import time
 from pathlib import Path
 
+plan = json.loads(Path("trial.json").read_text())
 mark = Path("building")
 mark.touch()
-time.sleep(json.loads(Path("trial.json").read_text()).get("build_seconds", 0))
+time.sleep(plan.get("build_seconds", 0))
+if plan.get("build_writes"):
+    Path("built").write_bytes(bytes(2**20))
 mark.unlink()
 '''
 KEYS: dict[str, Any] = {
@@ -108,6 +111,30 @@ def make_trial(app: App) -> str:
 def plan(app: App, subject: str, **settings: Any) -> str:
     """Commit a plan for the trial app."""
     return app.commit(subject, {"trial.json": json.dumps(settings) + "\n"})
+
+
+def migration(app: App, body: str = "", *, number: str = "") -> str:
+    """Write the next migration, which adds a column unless a body says otherwise; return its revision."""
+    folder = app.folder / "migrations" / "versions"
+    latest = max(path.name[:4] for path in folder.glob("[0-9]*.py"))
+    revision = number or f"{int(latest) + 1:04}"
+    body = body or f'op.add_column("note", sa.Column("extra_{revision}", sa.Integer(), nullable=True))'
+    indented = body.replace("\n", "\n    ")
+    (folder / f"{revision}_trial.py").write_text(
+        f'''"""Only for tests."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{latest}"
+
+
+def upgrade() -> None:
+    {indented}
+'''
+    )
+    return revision
 
 
 def ballast(app: App, size: int) -> None:
