@@ -21,6 +21,18 @@ from zarpar import config
 from zarpar.errors import BadData
 
 REFERENCE = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*\s*\}\}")
+# What a person or the wrapper may give to a run, and what an inventory may say of a host.
+OWN_VARIABLES = frozenset(
+    {
+        "zarpar_apps",
+        "zarpar_ref",
+        "zarpar_wait_lock",
+        "zarpar_release",
+        "zarpar_force",
+        "zarpar_deploy",
+        "zarpar_address",
+    }
+)
 MARKS = ("{{", "{%", "{#")
 
 
@@ -140,14 +152,7 @@ class RoleVariables:
             if problems:
                 raise BadData(f"role {role}: {problems[0]}", hint=f"Its variables: roles/{role}/README.md")
         for name in sorted(name for name in task_vars if name.startswith("zarpar_")):
-            if name not in {
-                "zarpar_facts",
-                "zarpar_releases",
-                "zarpar_apps",
-                "zarpar_ref",
-                "zarpar_address",
-                "zarpar_release",
-            }:
+            if name not in OWN_VARIABLES:
                 raise BadData(f"{name}: there is no such variable")
 
 

@@ -137,3 +137,8 @@ def test_unsafe_text_is_literal(inventory: Path) -> None:
     done = play(inventory, APP + f"    env: {{A: !unsafe {evil!r}}}\n")
     assert "UNREACHABLE" in done.stdout, done.stdout
     assert not marker.exists()
+
+
+def test_the_wrapper_s_variables_are_accepted(inventory: Path) -> None:
+    done = play(inventory, APP, "-e", "zarpar_wait_lock=5", "-e", "zarpar_apps=shop", "-e", "zarpar_ref=HEAD")
+    assert "UNREACHABLE" in done.stdout, done.stdout + done.stderr

@@ -177,3 +177,12 @@ def test_a_path_without_an_inventory_is_refused(inventories: Path) -> None:
 
 def test_the_checkout_is_the_one_around_the_package() -> None:
     assert (plan.find_checkout() / "scripts" / "zarpar" / "plan.py").samefile(plan.__file__)
+
+
+def test_every_variable_of_the_wrapper_is_known_to_the_preflight() -> None:
+    from zarpar.variables import OWN_VARIABLES
+
+    choices = Choices(("shop",), "main", wait_lock=5, release="3f2a9c1d-a1b2c3", force=True, deploy="d1")
+    given = plan.extra_vars(choices)
+    assert len(given) == 6
+    assert set(given) <= OWN_VARIABLES
