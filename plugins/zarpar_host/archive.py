@@ -12,6 +12,7 @@ from zarpar_host.errors import HostError
 
 MAX_FILES = 200_000
 MAX_BYTES = 4 * 2**30
+LONGEST_NAME = 255  # bytes: NAME_MAX of Linux
 
 
 def unpack(archive: Path, target: Path) -> int:
@@ -47,6 +48,8 @@ def _checked(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
             continue
         if path.is_absolute() or ".." in path.parts or "\0" in member.name or "\\" in member.name:
             raise _refuse(member, "leads out of the release")
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+            raise _refuse(member, "is a name that no file can have")
         if not (member.isdir() or member.isreg() or member.issym()):
             raise _refuse(member, "is neither a file, a folder nor a symbolic link")
         if member.issym():
@@ -54,7 +57,7 @@ def _checked(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
         if path in kinds and not (member.isdir() and kinds[path] == "folder"):
             raise _refuse(member, "is there twice")
         for parent in path.parents:
-            if kinds.get(parent, "folder") != "folder":
+            if kinds.setdefault(parent, "folder") != "folder":
                 raise _refuse(member, "lies below something that is not a folder")
         kinds[path] = "folder" if member.isdir() else "link" if member.issym() else "file"
         size += member.size

@@ -13,6 +13,16 @@ from zarpar_host.state import Live, Places
 LAUNCHER = "/usr/local/sbin/zarpar-host"
 STOP_LIMIT = 900
 DRAIN_LIMIT = 30.0
+LOG_LINES = 100
+
+
+def middle_out(text: str) -> str:
+    """The beginning and the end of a log: an app that is started again and again says why in the first lines."""
+    lines = text.strip().splitlines()
+    if len(lines) <= 2 * LOG_LINES:
+        return "\n".join(lines)
+    left_out = len(lines) - 2 * LOG_LINES
+    return "\n".join([*lines[:LOG_LINES], f"... {left_out} lines left out", *lines[-LOG_LINES:]])
 
 
 class Machine:
@@ -40,14 +50,22 @@ class Machine:
         """Stop a slot and wait for its end: it finishes the requests it has."""
         run(["systemctl", "stop", self.places.unit(slot)], check=False, timeout=STOP_LIMIT)
 
+    def kill_slot(self, slot: str) -> None:
+        """Stop a slot at once: one that no visitor ever reached, and that may hang."""
+        run(["systemctl", "kill", "--signal=SIGKILL", self.places.unit(slot)], check=False)
+        self.stop_slot(slot)
+
     def slot_alive(self, slot: str) -> bool:
         """Whether a slot's unit runs."""
         return run(["systemctl", "is-active", "--quiet", self.places.unit(slot)], check=False).code == 0
 
     def journal(self, slot: str) -> str:
-        """What a slot's app logged last: to the journal, and to its own file when it has one."""
-        argv = ["journalctl", "--no-pager", "-o", "cat", "-n", "40", "-u", self.places.unit(slot)]
-        text = run(argv, check=False).tail
+        """What a slot's app logged since it was started: to the journal, and to its own file when it has one."""
+        shown = run(["systemctl", "show", "-p", "InvocationID", "--value", self.places.unit(slot)], check=False)
+        this = shown.out.strip()
+        which = [f"_SYSTEMD_INVOCATION_ID={this}", "+", f"INVOCATION_ID={this}"] if this else ["--lines=100"]
+        unit = [] if this else ["--unit", self.places.unit(slot)]
+        text = middle_out(run(["journalctl", "--no-pager", "--output=cat", *unit, *which], check=False).out)
         log = Path("/var/log/zarpar") / self.places.app / "error.log"
         return f"{text}\n{log.read_text(errors='replace')[-3000:]}" if log.is_file() else text
 

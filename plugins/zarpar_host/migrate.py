@@ -55,6 +55,7 @@ def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
             after = schema.heads(places, database) if database else []
         seconds = round(time.monotonic() - started, 2)
         state.note(release, migrated=True, schema=after)
+        state.took(release, seconds)
         save(places, state)
         record(places, "migrated", release=release, seconds=seconds, before=before, after=after, dump=dumped)
     return {"outcome": "migrated", "changed": True, "detail": output, "schema": after}

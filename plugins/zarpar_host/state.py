@@ -97,6 +97,11 @@ class State:
             self.releases[release] = {"sequence": self.sequence, "status": "new"}
         self.releases[release].update(facts)
 
+    def took(self, release: str, seconds: float) -> None:
+        """Add to the seconds that a release has taken: prepared, migrated and activated."""
+        facts = self.releases[release]
+        facts["took"] = round(float(facts.get("took", 0)) + seconds, 2)
+
     def newest_first(self) -> list[str]:
         """Release ids: the live one, then by when they were live last (or, if never, prepared), newest first."""
         return sorted(self.releases, key=lambda name: -self._order(name))

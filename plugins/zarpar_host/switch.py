@@ -69,7 +69,7 @@ def _switch(
         machine.start_slot(target)
         machine.gate(target.slot, check)
     except HostError as error:
-        machine.stop_slot(target.slot)
+        machine.kill_slot(target.slot)
         _mark_failed(places, state, release, request, error)
         error.summary = f"release {release} was not activated: {error.summary}"
         error.hint = error.hint or (
@@ -82,6 +82,8 @@ def _switch(
     token = secrets.token_hex(4)
     machine.watch_later(token)
     state.live, state.pending = target, Pending(token, origin)
+    if state.releases[release]["status"] != "good":  # a rollback is not the time that it took to release
+        state.took(release, time.monotonic() - started)
     state.deploy, state.undo_to = str(request.get("lease") or ""), origin.release if origin else ""
     save(places, state)
     machine.point(target, origin.release if origin else "")

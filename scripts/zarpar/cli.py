@@ -15,6 +15,7 @@ import typer
 from zarpar import plan, runner
 from zarpar.errors import EXIT_CODES, Exit, Interrupted, ZarparError
 from zarpar.plan import Choices, Environment, Plan
+from zarpar.runlog import open_log
 from zarpar.story import Moment, Story
 from zarpar.ui import Ui
 
@@ -276,7 +277,8 @@ def lab_ssh(
 def _play(command: str, playbook: str, env: str, choices: Choices, *, json: bool, ask: bool) -> None:
     """Run a playbook that changes hosts, tell its story, and exit with what it comes to."""
     checkout, target = _find(env)
-    screen = Ui(verbose=choices.verbose, check=choices.check)
+    log = open_log(checkout, command, target.name)
+    screen = Ui(verbose=choices.verbose, check=choices.check, log=log)
     start = time.monotonic()
     is_lab = _is_lab(target)
     if is_lab and not choices.check:

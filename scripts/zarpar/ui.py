@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 FIRST_SIGN = 0.3  # seconds until the spinner appears
 SILENCE = 10.0  # seconds without a line until "still working" is printed where there is no terminal
 DETAIL_HEAD, DETAIL_TAIL = 10, 20  # lines of a long explanation that are shown without --verbose
+PYTHON_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Warning)\b")  # the line that a traceback is about
 
 OUTCOMES = {
     "active": ("active", "green"),
@@ -50,10 +52,18 @@ ENDINGS = {
 class Ui:
     """One command's screen."""
 
-    def __init__(self, *, verbose: bool = False, check: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        verbose: bool = False,
+        check: bool = False,
+        stream: TextIO | None = None,
+        log: TextIO | None = None,
+    ) -> None:
         self.verbose = verbose
         self.check = check
         self._stream = stream or sys.stderr
+        self._log = log
         # looked at now: the environment is another one while Ansible runs
         self._colour = not os.environ.get("NO_COLOR")
         self._made: Console | None = None
@@ -68,6 +78,16 @@ class Ui:
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line of our own, or of a program: never markup."""
+        self._note(text)
+        self._show(text, style)
+
+    def _note(self, text: str) -> None:
+        """Write a line into the run's log."""
+        if self._log:
+            with suppress(OSError):  # a full disk on this side is no reason to stop a deploy
+                print(plain(text), file=self._log)
+
+    def _show(self, text: str, style: str = "") -> None:
         if self._made is None and not style:  # not worth importing Rich
             self._last_line = time.monotonic()
             with suppress(BrokenPipeError):
@@ -92,8 +112,8 @@ class Ui:
                 self.say(f"error: {moment.host}: the same", "red")
             case Warned():
                 self.say(f"warning: {moment.text}", "yellow")
-            case Output() if self.verbose:
-                self.say(moment.text, "dim")
+            case Output():
+                self._perhaps(moment.text)
 
     def trouble(self, moment: Moment) -> None:
         """Tell it only if it is a failure, or Ansible's own words with --verbose."""
@@ -122,11 +142,12 @@ class Ui:
     def statuses(self, story: Story) -> None:
         """Show what serves, per host and app."""
         rows = [
-            (host, app, *_state(facts))
+            (host, app, *_state(facts), _room(status))
             for host, status in sorted(story.statuses.items())
             for app, facts in sorted(status.get("apps", {}).items())
         ]
-        self.table(("Host", "App", "Release", "Commit", "State", "Slot", "Certificate"), rows)
+        columns = ("Host", "App", "Release", "State", "Slots", "Last deploy", "Certificate", "Disk free")
+        self.table(columns, rows)
 
     def history(self, story: Story) -> None:
         """Show every server's releases, the newest first."""
@@ -136,7 +157,7 @@ class Ui:
             for app, facts in sorted(status.get("apps", {}).items())
             for entry in facts.get("releases", [])
         ]
-        columns = ("Host", "App", "Release", "State", "Subject", "Author", "By", "When", "Schema")
+        columns = ("Host", "App", "Release", "State", "Subject", "Author", "By", "When", "Took", "Schema")
         self.table(columns, rows)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
@@ -209,8 +230,14 @@ class Ui:
         count = len(step.changed)
         what = f"{count} {'to change' if self.check else 'changed'}" if count else "ok"
         self.say(f"  {step.host:<12} {step.role:<18} {what:<14}{step.seconds:>7.1f} s")
-        for item in step.changed if self.verbose or self.check else ():
-            self.say(f"    {item}", "dim")
+        for item in step.changed:
+            self._perhaps(f"    {item}", wanted=self.check)
+
+    def _perhaps(self, text: str, *, wanted: bool = False) -> None:
+        """Write it into the log, and show it with --verbose or when it is wanted anyhow."""
+        self._note(text)
+        if self.verbose or wanted:
+            self._show(text, "dim")
 
     def _release(self, release: Release) -> None:
         self._released.add(release.host)
@@ -221,13 +248,17 @@ class Ui:
     def _failure(self, summary: str, detail: str, hint: str) -> None:
         self.say(f"error: {summary}", "bold red")
         lines = plain(detail).splitlines()
-        left_out = len(lines) - DETAIL_HEAD - DETAIL_TAIL
-        if left_out > 0 and not self.verbose:
-            lines[DETAIL_HEAD:-DETAIL_TAIL] = [f"... {left_out} lines left out (--verbose shows them)"]
         for line in lines:
-            self.say(f"  {line}")
+            self._note(f"  {line}")
+        for line in lines if self.verbose else _shortened(lines, self._whole):
+            self._show(f"  {line}")
         if hint:
             self.say(f"  next: {hint}", "bold")
+
+    @property
+    def _whole(self) -> str:
+        """Where a person finds what is left out."""
+        return f"all of it: {os.path.relpath(self._log.name)}" if self._log else "--verbose shows them"
 
     def _releases(self, releases: Sequence[Release]) -> None:
         rows = [(one.host, one.app, one.release, _word(one), f"{one.seconds:.1f}") for one in releases]
@@ -260,6 +291,16 @@ class Ui:
             return self._made
 
 
+def _shortened(lines: list[str], whole: str) -> list[str]:
+    """Leave out the middle of many lines, but for those that name a Python error."""
+    left_out = lines[DETAIL_HEAD:-DETAIL_TAIL]
+    if not left_out:
+        return lines
+    named = dict.fromkeys(line for line in left_out if PYTHON_ERROR.match(line))
+    short = f"... {len(left_out) - len(named)} lines left out ({whole})"
+    return [*lines[:DETAIL_HEAD], *named, short, *lines[-DETAIL_TAIL:]]
+
+
 def _headline(failure: Failure) -> str:
     if failure.kind == "bad_data":  # it names the key; which host asked does not matter
         return failure.summary
@@ -286,11 +327,29 @@ def _state(facts: Mapping[str, Any]) -> tuple[str | Text, ...]:
 
     live, days = facts.get("live") or {}, facts.get("certificate_days")
     certificate = "" if days is None else f"{days} days left"
+    last = _last(facts.get("last") or {})
     if not live:
-        return "", "", Text("no release yet", "dim"), "", certificate
+        return "", Text("no release yet", "dim"), "", last, certificate
     healthy = Text("healthy", "green") if facts.get("healthy") else Text(f"ill: {facts.get('problem')}", "red")
-    texts = [plain(str(live.get(name) or "")) for name in ("release", "commit", "slot")]
-    return texts[0], texts[1][:8], healthy, texts[2], certificate
+    if facts.get("watched"):
+        healthy.append(", watched", "yellow")
+    slots = ", ".join(f"{slot} {plain(str(word))}" for slot, word in sorted((facts.get("slots") or {}).items()))
+    return plain(str(live.get("release") or "")), healthy, slots, last, certificate
+
+
+def _last(event: Mapping[str, Any]) -> Text:
+    """Return what happened to the app last: which release, by whom, when, and why if it went wrong."""
+    from rich.text import Text
+
+    words = {name: plain(str(event.get(name) or "")) for name in ("event", "release", "by", "at", "why")}
+    by, why = words["by"] and f"by {words['by']}", words["why"] and f": {words['why']}"
+    text = " ".join(filter(None, (words["event"], words["release"].partition("-")[0], by, words["at"]))) + why
+    return Text(text, "" if not why else "red")
+
+
+def _room(status: Mapping[str, Any]) -> str:
+    free = status.get("disk_free_mb")
+    return f"{free / 1024:.1f} GB" if isinstance(free, int) else ""
 
 
 STATES = {"good": "green", "live": "bold green", "previous": "green", "bad": "red"}
@@ -307,8 +366,9 @@ def _past(facts: Mapping[str, Any], entry: Mapping[str, Any]) -> tuple[str | Tex
         state = "previous"
     when = str(entry.get("activated_at") or entry.get("prepared_at") or "")
     words = [plain(str(entry.get(name) or "")) for name in ("subject", "author", "by")]
+    took = f"{entry['took']:.1f} s" if isinstance(entry.get("took"), int | float) else ""
     schema = ", ".join(plain(str(name)) for name in (entry.get("schema") or [])[:2])
-    return release, Text(state, STATES.get(state.partition(",")[0], "")), *words, when, schema
+    return release, Text(state, STATES.get(state.partition(",")[0], "")), *words, when, took, schema
 
 
 def _times(host: str, steps: Sequence[Step]) -> str:

@@ -1,14 +1,17 @@
 """One host with a trial app; each test finds it well, and leaves it in any state.
 
-`pytest tests/faults` is the whole; `pytest -m short tests/faults` is what every change is tested with.
+`pytest tests/faults` is the whole; `pytest -m short tests/faults` is what every change is tested with. With
+`-n 2 --dist loadgroup` two workers share the tests; each has a host of its own.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +21,22 @@ from support import report, trial
 from support.site import APP, Site, make_site
 from support.world import alone
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "short: among the few that every change is tested with")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["lines"] = report.lines()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for line in node.workeroutput.get("lines", []):
+        report.note(line)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -29,7 +45,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _alone() -> Iterator[None]:
-    with alone("faults"):
+    with alone(f"faults-{WORKER}"):
         yield
 
 
@@ -38,10 +54,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The host after its first deploy."""
     site = make_site(
         tmp_path_factory.mktemp("faults"),
-        name="faults",
-        host="faults1",
-        address="10.77.0.125",
-        domain="notes.faults.example.test",
+        name=f"faults{WORKER}",
+        host=f"faults{WORKER}",
+        address=f"10.77.0.{140 + int(WORKER)}",
+        domain=f"notes.faults{WORKER}.example.test",
         **trial.KEYS,
     )
     site.base = trial.make_trial(site.app)

@@ -53,7 +53,7 @@ def _without_secret_key(site: Site) -> None:
 NEVER_LIVE = {
     "import error": Kind(_when_served("import nothing_like_this"), "nothing_like_this"),
     "syntax error": Kind(_when_served("exec('(')"), "SyntaxError"),
-    "exits at once": Kind(_when_served("sys.exit(7)"), "the app ended while it started"),
+    "exits at once": Kind(_when_served("sys.exit(7)"), "exited with code 7"),
     "never listens": Kind(_when_served("__import__('time').sleep(3600)"), "not healthy within 15 s"),
     "answers 503": Kind(_planned(ill_until=9999), "answered 503"),
     "200 with the wrong body": Kind(_planned(health_body="Welcome to nginx"), "without the text"),

@@ -12,7 +12,8 @@ from support.site import APP, Site, make_site
 from support.whole import check_whole
 
 SIZE, INODES = "700m", "60k"
-HOST, ADDRESS, DOMAIN = "faults2", "10.77.0.126", "notes.full.example.test"
+HOST, ADDRESS, DOMAIN = "full", "10.77.0.126", "notes.full.example.test"
+pytestmark = pytest.mark.xdist_group("full")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,11 @@ def note(text: str) -> None:
     _LINES.append(text)
 
 
+def lines() -> list[str]:
+    """All lines so far: a worker of pytest-xdist sends them to the process that prints."""
+    return list(_LINES)
+
+
 def tell(terminal: Any) -> None:
     """Print the lines; to be called by a conftest's pytest_terminal_summary."""
     if _LINES:

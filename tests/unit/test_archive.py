@@ -49,6 +49,14 @@ HOSTILE: dict[str, Callable[[tarfile.TarFile], None]] = {
     "below a file": lambda tar: (add(tar, "d"), add(tar, "d/file")),  # type: ignore[func-returns-value]
     "twice": lambda tar: (add(tar, "a"), add(tar, "a")),  # type: ignore[func-returns-value]
     "link over file": lambda tar: (add(tar, "a"), link(tar, "a", "b")),  # type: ignore[func-returns-value]
+    "contiguous": lambda tar: add(tar, "c", b"", type=b"9"),
+    "hard link to itself": lambda tar: link(tar, "l", "l", tarfile.LNKTYPE),
+    "link over folder": lambda tar: (add(tar, "a/b"), link(tar, "a", "b")),  # type: ignore[func-returns-value]
+    "file over folder": lambda tar: (add(tar, "a", b"", type=tarfile.DIRTYPE), add(tar, "a")),  # type: ignore[func-returns-value]
+    "folder over link": lambda tar: (link(tar, "a", "b"), add(tar, "a", b"", type=tarfile.DIRTYPE)),  # type: ignore[func-returns-value]
+    "only the top": lambda tar: add(tar, ".", b"", type=tarfile.DIRTYPE),
+    "name of nothing": lambda tar: add(tar, ""),
+    "name too long": lambda tar: add(tar, "a" * 300),
     "empty": lambda _tar: None,
 }
 

@@ -54,6 +54,8 @@ class FakeMachine:
         self.host.slots.pop(slot, None)
         self._step()
 
+    kill_slot = stop_slot
+
     def slot_alive(self, slot: str) -> bool:
         return slot in self.host.slots
 

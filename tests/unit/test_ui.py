@@ -13,6 +13,7 @@ import pytest
 from zarpar import ui
 from zarpar.diagnosis import Failure
 from zarpar.errors import BadData
+from zarpar.runlog import open_log
 from zarpar.story import Output, Story
 from zarpar.ui import Ui
 
@@ -246,11 +247,55 @@ def test_a_quick_run_shows_no_spinner() -> None:
 def test_the_state_of_every_app_on_every_host() -> None:
     stream, story = io.StringIO(), Story()
     live = {"release": "3f2a9c1d-a1b2c3", "commit": "3f2a9c1d00ff", "slot": "blue"}
+    well = {"live": live, "healthy": True, "certificate_days": 60, "slots": {"blue": "active", "green": "inactive"}}
+    well |= {"last": {"event": "activated", "release": "3f2a9c1d-a1b2c3", "by": "ann@desk", "at": "2026-11-21"}}
+    ill = {"live": live, "healthy": False, "problem": "500", "slots": {"blue": "active"}}
+    ill |= {"last": {"event": "not activated", "release": "99999999-a1b2c3", "by": "bob@desk", "why": "no answer"}}
     story.statuses = {
-        "web1": {"apps": {"notes": {"live": live, "healthy": True, "certificate_days": 60}}},
-        "web2": {"apps": {"notes": {"live": live, "healthy": False, "problem": "500"}, "shop": {"live": None}}},
+        "web1": {"apps": {"notes": well}, "disk_free_mb": 10_240},
+        "web2": {"apps": {"notes": ill, "shop": {"live": None}}},
     }
     Ui(stream=stream).statuses(story)
-    assert "web1  notes  3f2a9c1d-a1b2c3  3f2a9c1d  healthy         blue  60 days left" in stream.getvalue()
-    assert "web2  notes  3f2a9c1d-a1b2c3  3f2a9c1d  ill: 500        blue" in stream.getvalue()
-    assert "web2  shop                              no release yet" in stream.getvalue()
+    _, *rows = [" | ".join(cell.strip() for cell in row.split("  ") if cell) for row in stream.getvalue().splitlines()]
+    assert [row.strip(" |") for row in rows] == [
+        "web1 | notes | 3f2a9c1d-a1b2c3 | healthy | blue active, green inactive"
+        " | activated 3f2a9c1d by ann@desk 2026-11-21 | 60 days left | 10.0 GB",
+        "web2 | notes | 3f2a9c1d-a1b2c3 | ill: 500 | blue active | not activated 99999999 by bob@desk: no answer",
+        "web2 | shop | no release yet",
+    ]
+
+
+def test_the_error_of_a_traceback_is_not_left_out() -> None:
+    stream = io.StringIO()
+    lines = [f"line {number}" for number in range(100)]
+    lines[40] = "ModuleNotFoundError: No module named 'x'"
+    Ui(stream=stream).moment(Failure("web1", "x", "failed", "ill", "\n".join(lines)))
+    assert "  ModuleNotFoundError: No module named 'x'\n" in stream.getvalue()
+    assert "69 lines left out" in stream.getvalue()
+
+
+def test_the_log_holds_what_the_screen_leaves_out(tmp_path: Path) -> None:
+    log, stream = open_log(tmp_path, "deploy", "prod"), io.StringIO()
+    assert log
+    with log:
+        screen = Ui(stream=stream, log=log)
+        screen.moment(Output("TASK [x]"))
+        screen.moment(Failure("web1", "x", "failed", "ill", "\n".join(f"line {number}" for number in range(100))))
+    assert "line 50" not in stream.getvalue()
+    assert log.name in str((tmp_path / stream.getvalue().partition("all of it: ")[2].partition(")")[0]).resolve())
+    said = Path(log.name).read_text()
+    assert "TASK [x]\nerror: web1: x: ill\n" in said
+    assert all(f"  line {number}\n" in said for number in range(100))
+    assert Path(log.name).stat().st_mode & 0o077 == 0
+
+
+def test_old_logs_go(tmp_path: Path) -> None:
+    (tmp_path / ".run-logs").mkdir()
+    for number in range(60):
+        (tmp_path / ".run-logs" / f"2020-{number:02}.log").touch()
+    log = open_log(tmp_path, "deploy", "prod")
+    assert log
+    log.close()
+    left = sorted(path.name for path in (tmp_path / ".run-logs").iterdir())
+    assert len(left) == 50
+    assert left[0] == "2020-11.log"
