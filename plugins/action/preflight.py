@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from ansible.errors import AnsibleError
 
-from zarpar import release_plan
-from zarpar.actions import ROOT, HostFailure, ZarparAction
+from zarpar import manifest, release_plan
+from zarpar.actions import ROOT, HostFailure, ZarparAction, fact
 from zarpar.errors import BadData
 from zarpar.variables import RoleVariables
 
@@ -27,7 +27,7 @@ class ActionModule(ZarparAction):
         """Run one of the two checks. The result carries facts for the tasks that follow, and no secret."""
         if self._task.args.get("of") == "inventory":
             return self._inventory(task_vars)
-        return self._host()
+        return self._host(task_vars)
 
     def _inventory(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """All data is right, for every host; the commits to release are settled for the whole run."""
@@ -52,21 +52,16 @@ class ActionModule(ZarparAction):
     def _forms(self, roles: RoleVariables, task_vars: dict[str, Any]) -> None:
         """Render every internal __x of a role that stands for a public variable x: it refuses a wrong form."""
         for role, options in roles.specs.items():
-            own: dict[str, Any] = {}
-            for part in ("defaults", "vars"):
-                path = ROOT / "roles" / role / part / "main.yml"
-                if path.is_file():
-                    own |= self._loader.load_from_file(str(path), trusted_as_template=True) or {}
-            defaults = {name: value for name, value in own.items() if name not in task_vars}
+            available = manifest.role_variables(self, ROOT / "roles" / role, task_vars)
             for name in options:
-                if f"__{name}" in own:
+                if f"__{name}" in available:
                     try:
-                        self.render(own[f"__{name}"], {**task_vars, **defaults, "host": ASSUMED_HOST})
+                        self.render(available[f"__{name}"], {**available, "host": ASSUMED_HOST})
                     except AnsibleError as error:
                         raise BadData(str(error.message).splitlines()[0]) from error
 
-    def _host(self) -> dict[str, Any]:
-        """The host can be reached, is a system that we know, lets us be root, and has room."""
+    def _host(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The host can be reached, is a system that we know, lets us be root, and has room. Is there anything to do?"""
         facts = self.call("facts", {})
         if facts["disk_free_mb"] < DISK_MB:
             raise HostFailure(
@@ -74,4 +69,35 @@ class ActionModule(ZarparAction):
                 hint="Free some room, for example: journalctl --vacuum-size=100M; apt-get clean",
                 kind="disk",
             )
-        return {"ansible_facts": {"zarpar_facts": facts}, "zarpar": {"facts": facts}}
+        known = {"zarpar_facts": facts}
+        roles = self._roles_of_host(task_vars)
+        if not roles:
+            return {"ansible_facts": known, "zarpar": {"facts": facts}}
+        apps = self.apps_for_host(task_vars)
+        plan = fact(task_vars, "zarpar_releases") if "app_release" in roles else {}
+        scope = {"apps": apps, "host": facts}
+        manifests = {}
+        for role in roles:
+            folder = ROOT / "roles" / role
+            if (folder / "manifest.yml").is_file():
+                available = manifest.role_variables(self, folder, task_vars) | scope
+                manifests[role] = manifest.items(self, folder, available)
+        seen = self.call("look", {"manifests": manifests, "releases": {name: one["id"] for name, one in plan.items()}})
+        served = all(one["served"] for one in seen["releases"].values())
+        told = {
+            name: {"outcome": "unchanged", "release": plan[name]["id"], "commit": plan[name]["commit"]}
+            for name, one in seen["releases"].items()
+            if one["served"]
+        }
+        known |= {
+            "zarpar_provisioned": not seen["differs"],
+            "zarpar_served": served,
+            "zarpar_here": {name: one["here"] for name, one in seen["releases"].items()},
+        }
+        return {"ansible_facts": known, "zarpar": {"facts": facts, "differs": seen["differs"], "apps": told}}
+
+    def _roles_of_host(self, task_vars: dict[str, Any]) -> list[str]:
+        """The roles that this run has for the host, in order; from the task's `roles: {group: [role]}`."""
+        groups = ["all", *task_vars["group_names"]]
+        given: dict[str, list[str]] = self._task.args.get("roles") or {}
+        return [role for group, names in given.items() if group in groups for role in names]

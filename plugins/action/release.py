@@ -61,19 +61,28 @@ class ActionModule(ZarparAction):
             same = live.get("release") == release["id"]
             outcome = "unchanged" if same else "would be released"
             return {**told, "outcome": outcome, "changed": not same, "well": True}
+        archive = b""
+        if task_vars["ansible_facts"].get("zarpar_here", {}).get(app["name"]) is False:  # known: not asked first
+            archive = self._archive(release)
+            self.keep_leases([{"app": app["name"], "lease": release["deploy"]}])
         wanted = ("id", "tree", "commit", "subject", "author", "wsgi", "migrate", "by")
         request: Answer = {"app": app, "release": {key: release[key] for key in wanted}}
         request["lease"] = release["deploy"]
         request["wait"] = int(task_vars.get("zarpar_wait_lock") or LOCK_WAIT)
-        answer = self.call("prepare", request)
-        if answer["outcome"] != "unchanged":
+        answer = self._send(request, archive)
+        if answer["outcome"] != "unchanged" and not archive:
             self.keep_leases([{"app": app["name"], "lease": release["deploy"]}])
         if answer["outcome"] == "needed":
-            keys = {key: release[key] for key in source.Commit.__dataclass_fields__}
-            data = source.archive(source.Commit(**keys))
-            request["archive"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-            answer = self.call("prepare", request, data)
+            answer = self._send(request, self._archive(release))
         return {**told, **answer, "on_failure": str(task_vars["app_release_on_failure"])}
+
+    def _archive(self, release: Mapping[str, Any]) -> bytes:
+        return source.archive(source.Commit(**{key: release[key] for key in source.Commit.__dataclass_fields__}))
+
+    def _send(self, request: Answer, archive: bytes) -> Answer:
+        if archive:
+            request["archive"] = {"sha256": hashlib.sha256(archive).hexdigest(), "size": len(archive)}
+        return self.call("prepare", request, archive)
 
     def _migrate(self, app: Answer, release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
         if self._task.check_mode or not migrates(task_vars["inventory_hostname"], task_vars):

@@ -19,6 +19,7 @@ from zarpar_host.errors import HostError
 # verb -> (module, function); modules are imported only when asked for, which keeps every call short
 VERBS = {
     "facts": ("facts", "gather"),
+    "look": ("look", "look"),
     "apply": ("apply", "apply"),
     "status": ("releases", "status"),
     "traffic": ("traffic", "traffic"),

@@ -43,12 +43,12 @@ def activate(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     release = request["release"]
     settings = settings_of(places, release)
     state = load(places)
-    if _serves(machine, state, release, settings):  # nothing to do: needs no lock
+    if serves(machine, state, release, settings):  # nothing to do: needs no lock
         return {"outcome": "unchanged", "changed": False, "release": release}
     lease.hold(places, request)
     with locked(places, request.get("by", ""), "activate"):
         state = _settled(places, machine)
-        if _serves(machine, state, release, settings):
+        if serves(machine, state, release, settings):
             return {"outcome": "unchanged", "changed": False, "release": release}
         return _switch(places, machine, state, release, settings, request)
 
@@ -332,7 +332,7 @@ def _mark_failed(places: Places, state: State, release: str, request: dict[str, 
     record(places, "not activated", release=release, by=request.get("by", ""), why=error.summary)
 
 
-def _serves(machine: Machine, state: State, release: str, settings: dict[str, Any]) -> bool:
+def serves(machine: Machine, state: State, release: str, settings: dict[str, Any]) -> bool:
     """Whether a release is live, for good or watched, runs and answers visitors: then there is nothing to do."""
     if not state.live or state.live.release != release or (state.pending and not state.pending.confirmed):
         return False

@@ -188,6 +188,11 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Render Jinja of our own files (trusted) with these variables."""
         return self._templar.copy_with_new_env(available_variables=dict(available)).template(value)
 
+    def holds(self, condition: Any, available: Mapping[str, Any]) -> bool:
+        """Evaluate a `when` of our own files with these variables."""
+        templar = self._templar.copy_with_new_env(available_variables=dict(available))
+        return bool(templar.evaluate_conditional(condition))
+
     def render_file(self, path: Path, available: Mapping[str, Any]) -> str:
         """Render one template file; its includes are found beside it."""
         text = trust_as_template(self._loader.get_text_file_contents(str(path)))
@@ -206,19 +211,6 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 def fact(task_vars: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A mapping that an earlier task of this run left for this host; empty when there is none."""
     return dict(task_vars.get("ansible_facts", {}).get(name) or {})
-
-
-def plain(value: Any) -> Any:
-    """A copy without Ansible's tags: what JSON can carry."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return int(value)
-    return float(value) if isinstance(value, float) else str(value)
 
 
 def _answer(out: str) -> dict[str, Any] | None:
