@@ -21,7 +21,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
 
-from zarpar import config, variables
+from zarpar import compiled, config, variables
 from zarpar.errors import ZarparError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +48,9 @@ def program() -> tuple[str, dict[str, str]]:
         **{f"zarpar_host/{name}": text for name, text in texts.items()},
     }
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16], files
+
+
+compiled.remember()
 
 
 class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no type information
@@ -186,19 +189,21 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def render(self, value: Any, available: Mapping[str, Any]) -> Any:
         """Render Jinja of our own files (trusted) with these variables."""
-        return self._templar.copy_with_new_env(available_variables=dict(available)).template(value)
+        return self._renderer(available).template(value)
 
     def holds(self, condition: Any, available: Mapping[str, Any]) -> bool:
         """Evaluate a `when` of our own files with these variables."""
-        templar = self._templar.copy_with_new_env(available_variables=dict(available))
-        return bool(templar.evaluate_conditional(condition))
+        return bool(self._renderer(available).evaluate_conditional(condition))
 
     def render_file(self, path: Path, available: Mapping[str, Any]) -> str:
         """Render one template file; its includes are found beside it."""
         text = trust_as_template(self._loader.get_text_file_contents(str(path)))
-        templar = self._templar.copy_with_new_env(available_variables=dict(available), searchpath=[str(path.parent)])
+        templar = self._renderer(available, searchpath=[str(path.parent)])
         rendered = templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True})
         return "" if rendered is None else str(rendered)
+
+    def _renderer(self, available: Mapping[str, Any], **options: Any) -> Templar:
+        return self._templar.copy_with_new_env(available_variables=dict(available), **options)
 
     def role_folder(self) -> Path:
         """The folder of the role that this task belongs to."""
