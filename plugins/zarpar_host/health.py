@@ -14,7 +14,7 @@ from typing import Any
 from zarpar_host.errors import HostError
 
 PROBE_LIMIT = 10.0
-INTERVAL = 0.1
+INTERVAL = 0.05
 
 
 @dataclass(frozen=True)

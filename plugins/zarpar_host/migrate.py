@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ from zarpar_host.state import Places, load, locked, record, save
 
 DUMP = "before-migration.dump"
 DUMP_LIMIT = 3600
+ALEMBIC_UPGRADE = re.compile(
+    r"(python3? -m )?(flask( (--app|-A)[ =][\w.:]+)? db|alembic( (--config|-c)[ =][\w./-]+)?) upgrade( heads?)?"
+)
 LOCK_NAME = "zarpar migration"
 
 
@@ -45,6 +49,10 @@ def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
         database = url if url.startswith("postgres") else ""
         with _alone(places, database):
             before = schema.heads(places, database) if database else []
+            if is_applied(settings["migrate"], settings["schema"]["tips"], before):
+                state.note(release, migrated=True, schema=before)
+                save(places, state)
+                return {"outcome": "unchanged", "changed": False, "schema": before}
             dumped = _dump(places, release, settings, database, before)
             try:
                 output = _run(places, release, settings, values)
@@ -59,6 +67,14 @@ def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
         save(places, state)
         record(places, "migrated", release=release, seconds=seconds, before=before, after=after, dump=dumped)
     return {"outcome": "migrated", "changed": True, "detail": output, "schema": after}
+
+
+def is_applied(command: str, tips: list[str], heads: list[str]) -> bool:
+    """Whether a command is Alembic's own upgrade, and the database is at the tree's newest migrations already.
+
+    Then it would do nothing but load the app, which takes longer than all else of most releases.
+    """
+    return bool(tips) and sorted(tips) == sorted(heads) and ALEMBIC_UPGRADE.fullmatch(command.strip()) is not None
 
 
 def _run(places: Places, release: str, settings: dict[str, Any], values: dict[str, str]) -> str:
