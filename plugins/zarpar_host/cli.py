@@ -33,6 +33,7 @@ VERBS = {
     "confirm": ("switch", "confirm"),
     "rollback": ("switch", "rollback"),
     "undo": ("switch", "undo"),
+    "prune": ("switch", "prune_now"),
     "watch": ("switch", "watch"),
     "drain": ("switch", "drain"),
     "recover": ("switch", "recover"),

@@ -223,6 +223,18 @@ def drain(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
     return {"outcome": "stopped", "changed": True}
 
 
+def prune_now(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
+    """Remove what is old, as every finished deploy does. request: app, keep (good releases; default: the app's own)."""
+    places = Places(request["app"], root)
+    lease.hold(places, request)
+    with locked(places, request.get("by", ""), "prune"):
+        state = load(places)
+        keep = int(request.get("keep") or (settings_of(places, state.live.release)["app"]["keep"] if state.live else 5))
+        removed = prune(places, state, keep)
+        save(places, state)
+    return {"removed": removed, "changed": bool(removed)}
+
+
 def recover(_request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
     """Make every app agree with its state.json on one whole release; at boot, and by hand at any time."""
     from zarpar_host.files import Transaction  # only needed here

@@ -423,3 +423,15 @@ def test_order_is_by_sequence_not_by_date(places: Places) -> None:
     state.live = Live("a", "blue")
     assert state.newest_first() == ["a", "c", "b"]
     assert state.previous() == "c"
+
+
+def test_prune_by_hand(places: Places) -> None:
+    host = FakeHost(places)
+    for name in ("r1", "r2", "r3", "r4"):
+        add_release(places, name, keep=9)
+        deploy(places, host, name)
+    answer = switch.prune_now({"app": "shop", "keep": "1"}, places.root)
+    left = sorted(path.name for path in (places.home / "releases").iterdir())
+    assert (answer["changed"], left) == (True, ["r3", "r4"])
+    assert sorted(load(places).releases) == ["r3", "r4"]
+    assert not switch.prune_now({"app": "shop"}, places.root)["changed"]
