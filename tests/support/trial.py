@@ -11,6 +11,7 @@ from support.world import App
 
 BLUEPRINT = '''"""Only for tests: pages that last, and an app that is ill on demand. trial.json of the tree says how."""
 
+import fcntl
 import json
 import os
 import sys
@@ -21,12 +22,19 @@ from pathlib import Path
 from flask import Blueprint, Response, current_app, jsonify, request
 
 blueprint = Blueprint("trial", __name__)
-START = time.monotonic()
 PLAN = json.loads((Path(__file__).resolve().parents[1] / "trial.json").read_text())
 
 
 def age() -> float:
-    return time.monotonic() - START
+    """Seconds since the first of this slot's workers was loaded: the others are as ill and as well as it is."""
+    with open("/tmp/trial-start", "a+") as begun:
+        fcntl.flock(begun, fcntl.LOCK_EX)
+        begun.seek(0)
+        start = begun.read()
+        if not start:
+            start = str(time.monotonic())
+            begun.write(start)
+    return time.monotonic() - float(start)
 
 
 @blueprint.get("/slow")
@@ -54,6 +62,8 @@ def marked() -> bool:
     return Path(os.environ["ZARPAR_SHARED"], "ill").exists()
 
 
+if "gunicorn" in sys.argv[0]:
+    age()
 if "die_after" in PLAN and "gunicorn" in sys.argv[0]:  # code 3 makes gunicorn itself give up
     threading.Timer(PLAN["die_after"], os._exit, [3]).start()
 '''
