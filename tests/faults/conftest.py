@@ -1,7 +1,7 @@
 """One host with a trial app; each test finds it well, and leaves it in any state.
 
 `pytest tests/faults` is the whole; `pytest -m short tests/faults` is what every change is tested with. With
-`-n 2 --dist loadgroup` two workers share the tests; each has a host of its own.
+`-n 2 --dist loadfile` two workers share the tests; each has a host of its own.
 """
 
 from __future__ import annotations

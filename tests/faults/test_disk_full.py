@@ -13,7 +13,6 @@ from support.whole import check_whole
 
 SIZE, INODES = "700m", "60k"
 HOST, ADDRESS, DOMAIN = "full", "10.77.0.126", "notes.full.example.test"
-pytestmark = pytest.mark.xdist_group("full")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from support.world import App, Done, Running, World, until
 
 from zarpar import lab
 
-pytestmark = pytest.mark.xdist_group("fleet")
 DOMAIN = "notes.fleet.example.test"
 SIZE = 5  # web servers; 3 in the short selection
 POSITIONS = [pytest.param(number, marks=pytest.mark.short if number == 1 else ()) for number in range(SIZE)]
