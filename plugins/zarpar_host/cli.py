@@ -6,6 +6,7 @@ the answer is one JSON object on standard output. A failure is an answer too: {"
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -49,6 +50,9 @@ def main(argv: list[str]) -> int:
     os.umask(0o022)
     started = time.monotonic()
     answer = _answer(argv[0], argv[1:], sys.stdin.buffer)
+    if argv[0] in TAKES_ARCHIVE and not sys.stdin.isatty():
+        while sys.stdin.buffer.read(2**20):
+            pass  # a sender that is not heard to the end sees a broken connection, and not the answer
     answer["seconds"] = round(time.monotonic() - started, 3)
     sys.stdout.write(json.dumps(answer) + "\n")
     return 1 if answer.get("failed") else 0
@@ -69,16 +73,32 @@ def _answer(verb: str, words: list[str], stream: BinaryIO) -> dict[str, Any]:
             "hint": error.hint,
             "kind": error.kind,
         }
+    except OSError as error:
+        return _no_room(error) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _bug(verb, error)
     except Exception as error:  # an answer all the same: whoever asked must not guess
-        import traceback  # only needed here
+        return _bug(verb, error)
 
-        trace = "".join(traceback.format_exception(error))
-        return {
-            "failed": True,
-            "msg": f"zarpar-host {verb}: {error!r}\n{trace}",
-            "hint": "This is a bug.",
-            "kind": "bug",
-        }
+
+def _no_room(error: OSError) -> dict[str, Any]:
+    return {
+        "failed": True,
+        "msg": f"no room left on the host{f' for {error.filename}' if error.filename else ''}: {error.strerror}",
+        "hint": "See what is full with df -h and df -i on the host, free some room (journalctl --vacuum-size=100M;"
+        " apt-get clean), and run the same command again.",
+        "kind": "disk",
+    }
+
+
+def _bug(verb: str, error: Exception) -> dict[str, Any]:
+    import traceback  # only needed here
+
+    trace = "".join(traceback.format_exception(error))
+    return {
+        "failed": True,
+        "msg": f"zarpar-host {verb}: {error!r}\n{trace}",
+        "hint": "This is a bug.",
+        "kind": "bug",
+    }
 
 
 def _request(verb: str, words: list[str], stream: BinaryIO) -> dict[str, Any]:

@@ -50,8 +50,9 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
             return {"outcome": "needed", "changed": False, "well": well}
         started = time.monotonic()
         _room(places, int(request["archive"]["size"]))
-        archive = _receive(places, request["archive"], stream)
+        archive = places.home / "releases" / ".incoming.tar"
         try:
+            _receive(archive, request["archive"], stream)
             built = _build(places, app, release, archive)
         finally:
             archive.unlink(missing_ok=True)
@@ -103,9 +104,8 @@ def _room(places: Places, size: int) -> None:
         )
 
 
-def _receive(places: Places, archive: dict[str, Any], stream: BinaryIO) -> Path:
-    """The archive's bytes in a file of the host, their hash checked."""
-    incoming = places.home / "releases" / ".incoming.tar"
+def _receive(incoming: Path, archive: dict[str, Any], stream: BinaryIO) -> None:
+    """Put the archive's bytes into a file of the host, and check their hash."""
     digest = hashlib.sha256()
     left = int(archive["size"])
     descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -115,9 +115,7 @@ def _receive(places: Places, archive: dict[str, Any], stream: BinaryIO) -> Path:
             handle.write(chunk)
             left -= len(chunk)
     if left or stream.read(1) or digest.hexdigest() != archive["sha256"]:
-        incoming.unlink()
         raise HostError("the archive did not arrive as it was sent", hint="Run again.", kind="archive")
-    return incoming
 
 
 def _build(places: Places, app: dict[str, Any], release: dict[str, Any], archive: Path) -> dict[str, str]:
