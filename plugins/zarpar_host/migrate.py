@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,18 @@ ALEMBIC_UPGRADE = re.compile(
     r"(python3? -m )?(flask( (--app|-A)[ =][\w.:]+)? db|alembic( (--config|-c)[ =][\w./-]+)?) upgrade( heads?)?"
 )
 LOCK_NAME = "zarpar migration"
+SESSION_NAME = "zarpar-migration"
+CANCEL = """
+SELECT CASE WHEN waits THEN 'Canceled: it waited for a lock for more than {lock} s (lock timeout).'
+            ELSE 'Canceled: a statement ran for more than {statement} s (statement timeout).' END
+FROM (SELECT pid,
+             EXISTS (SELECT FROM pg_locks AS lock WHERE lock.pid = session.pid AND NOT granted
+                     AND waitstart < clock_timestamp() - interval '{lock} s') AS waits,
+             state = 'active' AND query_start < clock_timestamp() - interval '{statement} s' AS lasts
+      FROM pg_stat_activity AS session
+      WHERE usename = current_user AND datname = current_database() AND application_name = '{name}') AS migration
+WHERE (waits OR lasts) AND pg_cancel_backend(pid)
+"""
 
 
 def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
@@ -54,9 +67,12 @@ def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
                 save(places, state)
                 return {"outcome": "unchanged", "changed": False, "schema": before}
             dumped = _dump(places, release, settings, database, before)
+            ended: list[str] = []
             try:
-                output = _run(places, release, settings, values)
+                with _limited(places, database, settings["app"]["migration"], ended):
+                    output = _run(places, release, settings, values)
             except HostError as error:
+                error.detail = "\n".join(filter(None, [error.detail, *ended]))
                 _explain(places, database, before, error)
                 record(places, "migration failed", release=release, by=request.get("by", ""), why=error.summary)
                 raise
@@ -80,9 +96,44 @@ def is_applied(command: str, tips: list[str], heads: list[str]) -> bool:
 def _run(places: Places, release: str, settings: dict[str, Any], values: dict[str, str]) -> str:
     limits = settings["app"]["migration"]
     options = f"-c lock_timeout={limits['lock_timeout']}s -c statement_timeout={limits['statement_timeout']}s"
-    values = {**values, "PGOPTIONS": f"{values.get('PGOPTIONS', '')} {options}".strip()}
+    values = {**values, "PGOPTIONS": f"{values.get('PGOPTIONS', '')} {options}".strip(), "PGAPPNAME": SESSION_NAME}
     tree = places.release(release) / "src"
     return command_run(settings["migrate"], places.app, tree, values, limits["timeout"], "migrate")
+
+
+@contextlib.contextmanager
+def _limited(places: Places, database: str, limits: dict[str, Any], ended: list[str]) -> Iterator[None]:
+    """Cancel what waits for a lock, or runs, for too long; what was cancelled is told in `ended` afterwards.
+
+    PGOPTIONS alone does not do: an app that gives connection options of its own replaces it.
+    """
+    if not database:
+        yield
+        return
+    query = CANCEL.format(
+        name=SESSION_NAME, lock=int(limits["lock_timeout"]), statement=int(limits["statement_timeout"])
+    )
+    with tempfile.TemporaryFile("w+") as said:
+        watcher = subprocess.Popen(
+            ["psql", "-X", "-A", "-t", "-q"],  # noqa: S607
+            env={**BASE_ENVIRONMENT, **schema.connection(database)},
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd="/",
+            **identity(places.app),  # type: ignore[call-overload]
+        )
+        watcher.stdin.write(f"{' '.join(query.split())} \\watch 1\n")
+        watcher.stdin.flush()
+        try:
+            yield
+        finally:
+            watcher.kill()
+            watcher.wait()
+            watcher.stdin.close()
+            said.seek(0)
+            ended += dict.fromkeys(line.strip() for line in said if line.startswith("Canceled"))
 
 
 def _explain(places: Places, database: str, before: list[str], error: HostError) -> None:

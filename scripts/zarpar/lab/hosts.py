@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -51,16 +52,21 @@ class Container:
 
 def every() -> dict[str, Container]:
     """Return all containers of the lab by name."""
-    for last in (False, False, True):
+    for _ in range(3):
         names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
-        try:
+        with suppress(LabError):  # another run removed one of them just now
             found = show_json(podman("container", "inspect", *names)) if names else []
-        except LabError:  # another run removed one of them just now
-            if last:
-                raise
-            continue
-        break
-    return {container.name: container for container in map(_container, found)}
+            return {container.name: container for container in map(_container, found)}
+    return {container.name: container for name in names for container in _inspect_or_remove(name)}
+
+
+def _inspect_or_remove(name: str) -> list[Container]:
+    """Inspect one container; what podman lists and cannot inspect is left of a removal that was cut: it goes."""
+    try:
+        return [_container(found) for found in show_json(podman("container", "inspect", name))]
+    except LabError:
+        run(podman("rm", "--force", "--time=1", name))
+        return []
 
 
 def get(name: str) -> Container:
