@@ -1,4 +1,4 @@
-"""The commands of everyday: init, secrets, env. Registered with `cli.app`, in cli's pattern."""
+"""The commands of everyday: init, secrets, env, logs, run, doctor. Registered with `cli.app`, in cli's pattern."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +14,11 @@ from typing import Annotated, Any
 import typer
 
 from zarpar import plan
-from zarpar.cli import EPILOG, Apps, AskVault, Env, Json, Yes, _find, app
+from zarpar.cli import EPILOG, Apps, AskVault, Env, Json, Limit, Yes, _find, app
 from zarpar.errors import BadData, Exit
 from zarpar.ui import Ui
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 class Action(StrEnum):
@@ -152,6 +155,129 @@ def show_names(env: Env, apps: Apps = None, json: Json = False, ask_vault_pass: 
         Ui().result({"command": "env", "environment": target.name, "apps": found})
 
 
+@app.command(epilog=EPILOG)
+def logs(
+    env: Env,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="10m, 2h, yesterday, 2026-01-31 12:00 (UTC).")
+    ] = "",
+    apps: Apps = None,
+    limit: Limit = "",
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", metavar="N", min=0, help="The newest N lines of a host.")
+    ] = 100,
+    ask_vault_pass: AskVault = False,
+) -> None:
+    """Show what the apps logged, on all web servers, each line after its server's name. Times are UTC.
+
+    \b
+    Examples:
+      zarpar logs prod
+      zarpar logs prod -f --app shop
+      zarpar logs prod --since 2h --limit web1
+    """
+    from zarpar import connection, remote
+
+    checkout, target = _find(env)
+    plan.Choices(limit=limit)  # checks it
+    inventory = connection.load(checkout, target, limit=limit, ask_vault_pass=ask_vault_pass)
+    wanted = tuple(inventory.app(each) for each in apps or inventory.apps)
+    if not wanted:
+        raise BadData(f"{target.inventory} has no app")
+    files = tuple(each for each in wanted if _says(inventory.apps[each], "logs") == "file")
+    wish = remote.Wish(wanted, files, since, lines, follow)
+    web = inventory.of_group("web")
+    try:
+        problems = remote.logs(web, wish, typer.echo)
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    for problem in problems:
+        Ui().error(problem)
+    raise typer.Exit(_together([problem.exit_code for problem in problems], len(web)))
+
+
+@app.command(epilog=EPILOG)
+def run(
+    env: Env,
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its words.")],
+    only: Annotated[str, typer.Option("--app", metavar="NAME", help="In this app's release.")] = "",
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="On this web server; the first without.")] = "",
+    ask_vault_pass: AskVault = False,
+) -> None:
+    """Run a one-off command in the live release: in its tree, with its environment, as its user.
+
+    Standard input and output are yours, a terminal too; the exit code is the command's (125: it could not be tried,
+    126: not a program, 127: no such program).
+
+    \b
+    Examples:
+      zarpar run prod -- flask shell
+      zarpar run prod --app shop -- python manage.py createsuperuser
+      zarpar run prod --host web2 -- python -c 'import sys; print(sys.version)'
+    """
+    from zarpar import connection, remote
+    from zarpar.actions import program
+
+    checkout, target = _find(env)
+    inventory = connection.load(checkout, target, ask_vault_pass=ask_vault_pass)
+    web = inventory.of_group("web")
+    chosen = next((server for server in web if server.name == host), None) if host else web[0]
+    if chosen is None:
+        raise BadData(f"--host: {host!r} is no web server", hint=f"There are: {', '.join(one.name for one in web)}")
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    owner = inventory.app(only)
+    try:
+        code = remote.run_command(chosen, program()[0], owner, command, terminal=terminal)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    raise typer.Exit(code if code >= 0 else 128 - code)
+
+
+@app.command(epilog=EPILOG)
+def doctor(
+    env: Env,
+    limit: Limit = "",
+    resolver: Annotated[str, typer.Option("--resolver", metavar="ADDRESS", help="Ask this name server.")] = "",
+    json: Json = False,
+    ask_vault_pass: AskVault = False,
+) -> None:
+    """Look at the servers of ENV and the way to them: what would stop a deploy, and what mends it. Changes nothing.
+
+    SSH, sudo, system, memory, disk, clock, apt; DNS of each domain; port 80 with a random token, which the server
+    shows for as long as this command runs.
+
+    \b
+    Examples:
+      zarpar doctor prod
+      zarpar doctor prod --limit web1 --resolver 1.1.1.1
+    """
+    from zarpar import connection, doctor
+
+    checkout, target = _find(env)
+    plan.Choices(limit=limit)  # checks it
+    if resolver and not doctor.plain_address(resolver):
+        raise BadData(f"--resolver: {resolver!r} is no address", hint="Such as 1.1.1.1")
+    inventory = connection.load(checkout, target, limit=limit, ask_vault_pass=ask_vault_pass)
+    screen = Ui()
+
+    def tell(finding: doctor.Finding) -> None:
+        line = f"{finding.level:<5} {finding.subject:<20} {finding.check:<9} {finding.seen}"
+        screen.say(line, STYLES[finding.level])
+        if finding.hint:
+            screen.say(f"      next: {finding.hint.replace(' ENV', f' {env}')}")
+
+    found = doctor.examine(inventory, resolver, tell)
+    if json:
+        told = [asdict(finding) for finding in found]
+        screen.result({"command": "doctor", "environment": target.name, "findings": told})
+    failed = [finding for finding in found if finding.level == "fail"]
+    unreachable = {finding.subject for finding in failed if finding.check == "SSH"}
+    if len(unreachable) == len(inventory.servers):
+        raise typer.Exit(Exit.UNREACHABLE)
+    raise typer.Exit(Exit.FAILED if failed else Exit.OK)
+
+
 def _told(found: Any) -> list[str]:
     """One line per key that was found, with where."""
     return [f"  {key:<10} {_one(value)}  ({found.why[key]})" for key, value in found.keys.items()]
@@ -195,3 +321,16 @@ def _uses(inventory: Any) -> dict[str, list[str]]:
     from zarpar import environment
 
     return environment.vault_uses(inventory.apps)
+
+
+def _says(entry: object, key: str) -> str:
+    return str(entry.get(key, "")) if isinstance(entry, Mapping) else ""
+
+
+def _together(codes: list[int], servers: int) -> int:
+    """The exit code of a command that went to several servers."""
+    if not codes:
+        return Exit.OK
+    if len(codes) < servers:
+        return Exit.PARTIAL
+    return Exit.UNREACHABLE if set(codes) == {Exit.UNREACHABLE} else Exit.FAILED
