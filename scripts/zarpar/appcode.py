@@ -26,6 +26,7 @@ PLACES = (
     "*/main.py", "*/__init__.py", "*/application.py", "*/factory.py", "*/server.py", "*/asgi.py",
 )  # fmt: skip
 ROUTERS = frozenset({"route", "get", "path", "re_path", "url", "add_url_rule", "add_api_route", "api_route", "Route"})
+TYPES = frozenset({"str", "bool", "int", "list", "url", "json"})
 READERS = frozenset({"getenv", "config", "env"})
 PASSED_OVER = frozenset(
     {"venv", "env", "node_modules", "site-packages", "tests", "test", "testing", "migrations", "build", "dist", "docs"}
@@ -67,12 +68,15 @@ class Code:
     reads: dict[str, Read] = field(default_factory=dict)
     static: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)  # file -> its source
+    readers: set[str] = field(default_factory=set)  # functions of the code that read what their argument names
 
 
 def read(folder: Path) -> Code:
     """Read the Python files of a checkout; one that cannot be parsed is passed over."""
     code = Code()
-    for name, tree, text in _modules(folder):
+    modules = list(_modules(folder))
+    code.readers = {name for _file, tree, _text in modules for name in _own_readers(tree)}
+    for name, tree, text in modules:
         code.texts[name] = text
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -149,9 +153,29 @@ def _take_call(code: Code, folder: Path, name: str, call: ast.Call) -> None:
         code.routes.add("/" + route.lstrip("/"))
     if not call.args:
         return
-    if called in READERS or (called == "get" and isinstance(call.func, ast.Attribute) and _is_environ(call.func)):
+    if isinstance(call.func, ast.Attribute) and called in TYPES and _last(call.func.value) in ("env", "config"):
+        called = "env"  # env.list("X") of django-environ and environs
+    if called in code.readers:
+        _take_read(code, name, call, call.args[0], required=len(call.args) == 1)
+    elif called in READERS or (called == "get" and isinstance(call.func, ast.Attribute) and _is_environ(call.func)):
         lone = len(call.args) == 1 and not any(word.arg == "default" for word in call.keywords)
         _take_read(code, name, call, call.args[0], required=lone and called in ("config", "env"))
+
+
+def _own_readers(tree: ast.Module) -> Iterator[str]:
+    """Functions such as `def required(name): return os.environ[name]`."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef) or not function.args.args:
+            continue
+        first = function.args.args[0].arg
+        for node in ast.walk(function):
+            looked_up = node.slice if isinstance(node, ast.Subscript) and _last(node.value) == "environ" else None
+            if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Attribute | ast.Name):
+                asks = _last(node.func) == "getenv" or (isinstance(node.func, ast.Attribute) and _is_environ(node.func))
+                looked_up = node.args[0] if asks else None
+            if isinstance(looked_up, ast.Name) and looked_up.id == first:
+                yield function.name
+                break
 
 
 def _is_environ(function: ast.Attribute) -> bool:

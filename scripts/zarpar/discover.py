@@ -59,14 +59,15 @@ class Findings:
 
 def discover(checkout: Path) -> Findings:
     """Read an app's checkout, or the one folder of it that holds the app. Raises BadData when there is no app."""
-    folder = app_folder(checkout.resolve())
+    checkout = checkout.resolve()
+    folder = app_folder(checkout)
     project = _toml(folder / "pyproject.toml")
-    found = Findings(folder, app_name(str(project.get("project", {}).get("name") or folder.name)))
+    named = project.get("project", {}).get("name") or project.get("tool", {}).get("poetry", {}).get("name")
+    found = Findings(folder, app_name(str(named or folder.name)))
     code = appcode.read(folder)
     needs = requirements(folder, project)
     processes = _processes(found, folder)
-    said = {"render.yaml": platforms.render(folder), "app.json": platforms.app_json(folder)}
-    said[next((name for name in platforms.COMPOSE if (folder / name).is_file()), "")] = platforms.compose(folder)
+    said = _platforms(folder, checkout)
     _web(found, processes.get("web", ""), "Procfile, web")
     _web(found, said["render.yaml"].commands.get("web", ""), "render.yaml, startCommand")
     if (folder / "manage.py").is_file():
@@ -80,11 +81,29 @@ def discover(checkout: Path) -> Findings:
     if not (folder / "manage.py").is_file():
         found.take("static", {url: path for url, path in code.static.items() if _servable(url, path)}, "the code")
     _database(found, needs, said)
+    if "DATABASE_URL" in code.reads and code.reads["DATABASE_URL"].required:
+        found.take("database", "postgres", f"{code.reads['DATABASE_URL'].where} needs DATABASE_URL")
+    if "UPLOADS_DIR" in code.reads:
+        found.take("uploads", {"/uploads/": "uploads"}, f"{code.reads['UPLOADS_DIR'].where} reads UPLOADS_DIR")
     _environment(found, code, said)
     found.left += [text for its in said.values() for text in its.left]
     _rest(found, folder, needs)
     found.left = list(dict.fromkeys(found.left))
     return found
+
+
+def _platforms(folder: Path, checkout: Path) -> dict[str, platforms.Said]:
+    """What other platforms' files say, each looked for beside the app, then at the top of the checkout."""
+
+    def nearest(name: str) -> Path:
+        return folder if (folder / name).is_file() else checkout
+
+    compose = next((name for name in platforms.COMPOSE if (nearest(name) / name).is_file()), platforms.COMPOSE[0])
+    return {
+        "render.yaml": platforms.render(nearest("render.yaml")),
+        "app.json": platforms.app_json(nearest("app.json")),
+        compose: platforms.compose(nearest(compose)),
+    }
 
 
 def app_folder(checkout: Path) -> Path:
@@ -176,6 +195,10 @@ def server_settings(command: str) -> dict[str, Any]:
 
 def _web(found: Findings, command: str, why: str) -> None:
     settings = server_settings(command) if command else {}
+    moves = re.search(r"--chdir[ =]+(\S+)|\bcd\s+(\S+)", command)
+    if moves:
+        folder = moves.group(1) or moves.group(2)
+        found.left.append(f"{why}: it changes to {folder}; if that folder is the app: zarpar init {folder}")
     found.take("wsgi", settings.pop("wsgi", ""), why)
     try:
         config.Gunicorn.model_validate(settings)

@@ -268,6 +268,34 @@ def test_the_app_of_a_subfolder(found: discover.Findings) -> None:
     assert (found.folder.name, found.name) == ("backend", "backend")
 
 
+def test_the_top_of_the_checkout_tells_of_the_app_below(tmp_path: Path) -> None:
+    service = "{type: web, rootDir: api, envVars: [{key: MODE, value: x}]}"
+    files = {"docker-compose.yml": COMPOSE, "render.yaml": f"services: [{service}]\n"}
+    files |= {"api/requirements.txt": "", "web/package.json": "", "docs/app.py": ""}
+    found = discover.discover(checkout(tmp_path / "x", files))
+    assert (found.folder.name, found.env, found.keys["database"]) == ("api", {"MODE": "x"}, "postgres")
+
+
+def test_a_command_that_changes_its_folder_is_told_of(tmp_path: Path) -> None:
+    found = discover.discover(checkout(tmp_path / "x", {"Procfile": "web: gunicorn --chdir api app:app\n"}))
+    assert any("zarpar init api" in text for text in found.left)
+
+
+def test_typed_reads_of_the_environment(tmp_path: Path) -> None:
+    files = {"Procfile": "web: gunicorn a:b\n", "s.py": 'X = env.list("HOSTS_TO_ASK")\nY = env.bool("DEBUG", False)\n'}
+    assert list(discover.discover(checkout(tmp_path / "x", files)).unknown) == ["HOSTS_TO_ASK"]
+
+
+def test_the_example_app_is_found_whole() -> None:
+    """As a deploy needs it: inventories/lab describes the same app by hand."""
+    folder = Path(__file__).resolve().parents[2] / "examples" / "notes"
+    lab = yaml.safe_load((folder / "../../inventories/lab/group_vars/all/apps.yml").read_text())["apps"]["notes"]
+    found = discover.discover(folder)
+    for key in ("database", "migrate", "health", "static", "uploads"):
+        assert found.keys[key] == lab[key]
+    assert found.secrets == {"SECRET_KEY": ""}
+
+
 @pytest.mark.parametrize("found", ["requirements only"], indirect=True)
 def test_unpinned_dependencies_are_warned_of(found: discover.Findings) -> None:
     assert any("requirements.txt does not pin" in text for text in found.warnings)
