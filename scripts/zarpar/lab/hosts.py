@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,16 +52,17 @@ class Container:
 
 def every() -> dict[str, Container]:
     """Return all containers of the lab by name."""
-    for last in (False, False, True):
-        names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
-        try:
-            found = show_json(podman("container", "inspect", *names)) if names else []
-        except LabError:  # another run removed one of them just now
-            if last:
-                raise
-            continue
-        break
+    names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
+    try:
+        found = show_json(podman("container", "inspect", *names)) if names else []
+    except LabError:  # another run removed one of them just now, or a removal was cut: nothing is left to inspect
+        found = [one for name in names for one in _inspect(name)]
     return {container.name: container for container in map(_container, found)}
+
+
+def _inspect(name: str) -> list[Any]:
+    done = run(podman("container", "inspect", name), check=False)
+    return list(json.loads(done.stdout)) if done.returncode == 0 else []
 
 
 def get(name: str) -> Container:
