@@ -40,9 +40,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What an inventory says. apps: as it is written, for names only; values are not checked, nor resolved."""
+    """What an inventory says. servers: those that are meant; rest: those that the limit leaves out.
+
+    apps: as it is written, for names only; values are not checked, nor resolved.
+    """
 
     servers: tuple[Server, ...]
+    rest: tuple[Server, ...]
     apps: Mapping[str, Any]
 
     def of_group(self, group: str) -> list[Server]:
@@ -100,17 +104,19 @@ def _load(inventory: Path, limit: str, passwords: list[str], ask_vault_pass: boo
     manager = InventoryManager(loader=loader, sources=[str(inventory)])
     source = VariableManager(loader=loader, inventory=manager)
     HostVars(inventory=manager, variable_manager=source, loader=loader)  # from here on the variables have `hostvars`
+    found = {host.name: source.get_vars(host=host) for host in manager.get_hosts()}
     manager.subset(limit or None)
-    hosts = manager.get_hosts()
-    if not hosts:
+    meant = {host.name for host in manager.get_hosts()}
+    if not meant:
         raise BadData(f"{inventory} has no host" + (f" that is called {limit}" if limit else ""))
-    found = {host.name: source.get_vars(host=host) for host in hosts}
     apps: Mapping[str, Any] = next((its["apps"] for its in found.values() if isinstance(its.get("apps"), Mapping)), {})
-    servers = tuple(_server(str(name), its, loader) for name, its in found.items())
+    servers = {name: _server(str(name), its, loader) for name, its in found.items()}
     for name in apps:
         if not plan.APP_NAME.fullmatch(str(name)):
             raise BadData(f"apps: {str(name)[:40]!r} is not an app's name", hint="All keys: docs/APPS.md.")
-    return Inventory(servers, {str(name): apps[name] for name in sorted(apps, key=str)})
+    chosen = tuple(server for name, server in servers.items() if name in meant)
+    rest = tuple(server for name, server in servers.items() if name not in meant)
+    return Inventory(chosen, rest, {str(name): apps[name] for name in sorted(apps, key=str)})
 
 
 def _server(name: str, its: Mapping[str, Any], loader: Any) -> Server:

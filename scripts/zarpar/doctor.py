@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +138,14 @@ def examine(inventory: Inventory, resolver: str, tell: Callable[[Finding], None]
                 say(judge(visit.server, facts, visit.received, visit.received - visit.sent))
         web = [server for server in inventory.servers if "web" in server.groups]
         known = {server.name: addresses_of(server, answered.get(server.name, {})) for server in web}
+        others = {server.name: addresses_of(server, {}) for server in inventory.rest if "web" in server.groups}
         for app, entry in inventory.apps.items():
             plain = isinstance(entry, Mapping) and str(entry.get("tls", "")) == "off"
             for domain in domains_of(entry):
                 name = resolve(domain, resolver)
-                say(judge_name(name, known, needed=not plain))
-                say(judge_port(name, token, [answered[s.name] for s in web if s.name in answered], app))
+                say(judge_name(name, known | others, needed=not plain))
+                here = _without(name, set().union(*others.values()))
+                say(judge_port(here, token, [answered[s.name] for s in web if s.name in answered], app))
     finally:
         for visit in visits:
             visit.end()
@@ -250,6 +252,12 @@ def resolve(domain: str, resolver: str = "") -> Name:
     return Name(domain, found["A"], found["AAAA"])
 
 
+def _without(name: Name, addresses: set[str]) -> Name:
+    """A domain without the addresses of hosts that are not looked at now."""
+    v4, v6 = ([each for each in those if each not in addresses] for those in (name.v4, name.v6))
+    return replace(name, v4=tuple(v4), v6=tuple(v6))
+
+
 def judge_name(name: Name, hosts: Mapping[str, set[str]], *, needed: bool) -> list[Finding]:
     """Whether a domain's records lead to the web hosts; needed: a certificate depends on it."""
     bad = FAIL if needed else WARN
@@ -297,7 +305,9 @@ def judge_port(name: Name, token: str, hosts: Sequence[Mapping[str, Any]], app: 
         return [Finding(WARN, name.domain, "port 80", seen, "see the lines above first")]
     addresses = [*name.v4, *name.v6]
     if not addresses:
-        return [Finding(WARN, name.domain, "port 80", "could not be tried without DNS", "see the line above")]
+        return [
+            Finding(WARN, name.domain, "port 80", "could not be tried without an address here", "see the line above")
+        ]
     return [_port(name.domain, address, token, hosts, app) for address in addresses]
 
 

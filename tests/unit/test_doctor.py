@@ -91,7 +91,7 @@ def test_names(name: Name, levels: list[str], words: str) -> None:
         ({"port_80": "apache2", "serves": False}, Name("a.b.co", ("192.0.2.1",)), "fail", "apache2 listens on it"),
         ({"port_80": "?", "serves": False}, Name("a.b.co", ("192.0.2.1",)), "fail", "? listens on it"),
         ({"port_80": "nginx", "serves": False}, Name("a.b.co", ("192.0.2.1",)), "warn", "could not be tried"),
-        ({"port_80": "", "serves": True}, Name("a.b.co", problem="x"), "warn", "without DNS"),
+        ({"port_80": "", "serves": True}, Name("a.b.co", problem="x"), "warn", "without an address"),
     ],
 )
 def test_ports_that_are_not_asked(host: dict[str, Any], name: Name, level: str, seen: str) -> None:
