@@ -363,3 +363,6 @@ def _facts(command: str, target: Environment, story: Story) -> dict[str, Any]:
         "exit_code": int(story.exit_code()),
         **story.as_dict(),
     }
+
+
+from zarpar import commands  # noqa: E402, F401 - adds its commands to `app`, and needs what is above

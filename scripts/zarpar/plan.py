@@ -28,6 +28,9 @@ CA_BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BU
 KEPT = {"PATH", "HOME", "USER", "LANG", "SSH_AUTH_SOCK", "TERM", *CA_BUNDLES, *PROXIES}
 KEPT |= {name.upper() for name in PROXIES}
 KEPT_PREFIXES = ("LC_", "ANSIBLE_VAULT_")
+# An inventory's own vault password, which counts where the operator names no other.
+VAULT_PASSWORD = ".vault-password"  # noqa: S105 - a file's name
+VAULT_NAMES = ("ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST")
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def playbook(checkout: Path, name: str, target: Environment, choices: Choices, p
         argv.append("--ask-become-pass")
         prompts.append(Prompt("sudo password on the hosts", r"BECOME password[^\n]*: ?$"))
     argv.append(str(checkout / name))
-    return Plan(tuple(argv), child_environment(checkout, parent), checkout, tuple(prompts))
+    return Plan(tuple(argv), child_environment(checkout, parent, target.inventory), checkout, tuple(prompts))
 
 
 def suite(checkout: Path, target: Environment, choices: Choices, parent: Mapping[str, str]) -> Plan:
@@ -115,7 +118,7 @@ def suite(checkout: Path, target: Environment, choices: Choices, parent: Mapping
     argv = [sys.executable, "-m", "pytest", "tests/host", "--zarpar-env", str(target.inventory)]
     if choices.verbose:
         argv.append("-v")
-    return Plan(tuple(argv), child_environment(checkout, parent), checkout)
+    return Plan(tuple(argv), child_environment(checkout, parent, target.inventory), checkout)
 
 
 def extra_vars(choices: Choices) -> dict[str, str]:
@@ -131,9 +134,15 @@ def extra_vars(choices: Choices) -> dict[str, str]:
     return {name: value for name, value in pairs.items() if value}
 
 
-def child_environment(checkout: Path, parent: Mapping[str, str]) -> dict[str, str]:
-    """Return the whole environment of a run: a short list of the operator's variables, and Zarpar's own."""
+def child_environment(checkout: Path, parent: Mapping[str, str], inventory: Path | None = None) -> dict[str, str]:
+    """Return the whole environment of a run: a short list of the operator's variables, and Zarpar's own.
+
+    With an inventory that has a vault password of its own, Ansible is told of that file, unless it is told of another.
+    """
     kept = {name: value for name, value in parent.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
+    own = inventory / VAULT_PASSWORD if inventory else None
+    if own and own.is_file() and not any(kept.get(name) for name in VAULT_NAMES):
+        kept["ANSIBLE_VAULT_PASSWORD_FILE"] = str(own)
     return kept | {
         "ANSIBLE_CONFIG": str(checkout / "ansible.cfg"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off for whoever does not say so

@@ -1,4 +1,4 @@
-"""Runs what was planned. The only module that knows ansible-runner, or starts any other program.
+"""Runs what was planned. The only module that knows ansible-runner.
 
 ansible-runner is imported when a run begins, not before: it costs 0.15 s that `zarpar --help` need not pay.
 """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -52,21 +52,17 @@ class Container:
 
 def every() -> dict[str, Container]:
     """Return all containers of the lab by name."""
-    for _ in range(3):
-        names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
-        with suppress(LabError):  # another run removed one of them just now
-            found = show_json(podman("container", "inspect", *names)) if names else []
-            return {container.name: container for container in map(_container, found)}
-    return {container.name: container for name in names for container in _inspect_or_remove(name)}
-
-
-def _inspect_or_remove(name: str) -> list[Container]:
-    """Inspect one container; what podman lists and cannot inspect is left of a removal that was cut: it goes."""
+    names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
     try:
-        return [_container(found) for found in show_json(podman("container", "inspect", name))]
-    except LabError:
-        run(podman("rm", "--force", "--time=1", name))
-        return []
+        found = show_json(podman("container", "inspect", *names)) if names else []
+    except LabError:  # another run removed one of them just now, or a removal was cut: nothing is left to inspect
+        found = [one for name in names for one in _inspect(name)]
+    return {container.name: container for container in map(_container, found)}
+
+
+def _inspect(name: str) -> list[Any]:
+    done = run(podman("container", "inspect", name), check=False)
+    return list(json.loads(done.stdout)) if done.returncode == 0 else []
 
 
 def get(name: str) -> Container:
