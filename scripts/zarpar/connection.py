@@ -132,11 +132,13 @@ def _server(name: str, its: Mapping[str, Any], loader: Any) -> Server:
     connection.set_options(var_options=connection._resolve_option_variables(its, templar))
     if connection.get_option("password"):
         raise BadData(f"{name}: this command logs in by key, and the inventory has a password", hint="Use an SSH key.")
+    address = str(connection.get_option("host") or name)
+    connection.host = address  # the name of the connection that is shared with Ansible is made of it
     built = connection._build_command(connection.get_option("ssh_executable"), "ssh")
     program, *options = [word.decode() if isinstance(word, bytes) else str(word) for word in built]
     return Server(
         name=name,
-        address=str(connection.get_option("host") or name),
+        address=address,
         user=str(connection.get_option("remote_user") or ""),
         groups=frozenset(str(group) for group in its.get("group_names", [])),
         program=program,

@@ -71,6 +71,23 @@ def test_host_keys_are_checked_whatever_the_inventory_says(tmp_path: Path) -> No
     assert {"Port=2222", 'User="deploy"', f'IdentityFile="{tmp_path}/key"', "ProxyCommand=nc %h %p"} <= set(argv)
 
 
+def test_no_two_hosts_share_a_connection(tmp_path: Path) -> None:
+    hosts = {name: {"ansible_host": f"203.0.113.{name[-1]}"} for name in ("web1", "web2", "web3")}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"web": {"hosts": hosts}}))
+    script = (
+        "import json, sys; from pathlib import Path; from zarpar import connection, plan\n"
+        "here = plan.Environment('x', Path(sys.argv[1]))\n"
+        "found = connection.load(plan.find_checkout(), here, limit='web:!web3')\n"
+        "print(json.dumps([[server.ssh('true') for server in those] for those in (found.servers, found.rest)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], check=True, capture_output=True, text=True)
+    meant, rest = json.loads(done.stdout)
+    assert [argv[-2] for argv in meant] == ["203.0.113.1", "203.0.113.2"]
+    assert [argv[-2] for argv in rest] == ["203.0.113.3"]
+    paths = {word for argv in meant + rest for word in argv if word.startswith("ControlPath=")}
+    assert len(paths) == 3
+
+
 @pytest.mark.parametrize(
     ("said", "wanted"), [("10m", "-10min"), ("2h", "-2hours"), ("yesterday", "yesterday"), ("2026-01-31", "2026-01-31")]
 )
