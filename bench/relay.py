@@ -11,6 +11,9 @@ import contextlib
 import subprocess
 import sys
 from collections import deque
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Relay:
@@ -18,7 +21,7 @@ class Relay:
 
     def __init__(self, address: str, delay: int, port: int = 22) -> None:
         argv = [sys.executable, "-m", "bench.relay", str(delay), address, str(port)]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self._process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
         assert self._process.stdout  # noqa: S101 - asked for above
         self.port = int(self._process.stdout.readline())
 

@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 PACE = 60  # requests a second
 SLOW_EVERY = 15
 PATIENCE = 20.0
@@ -36,7 +38,7 @@ class Visitors:
 
     def __init__(self, address: str, port: int, host: str) -> None:
         argv = [sys.executable, "-m", "bench.visitors", address, str(port), host]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self._process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
 
     def end(self) -> Visit:
         """Let the last ones leave, and tell what all got."""
