@@ -7,7 +7,6 @@ import json
 from xml.etree import ElementTree
 
 import pytest
-
 from bench.bars import BARS, Bar, Verdict, _judge, judge, served_value
 from bench.contenders.zarpar import recap_changed
 from bench.plot import Axis, draw
