@@ -75,11 +75,14 @@ def check_release(contender: Contender, commit: str) -> None:
 
 
 def _check_static(address: str) -> None:
-    """Nginx itself answers, with compression and for long: Flask would say no-cache."""
+    """The web server itself answers, with compression and for long: Flask would say no-cache."""
     answer = ask(address, "/static/notes.css", headers={"Accept-Encoding": "gzip"})
     _demand(answer.status == 200, f"the style sheet: {answer.status}")
     _demand(answer.headers.get("content-encoding") == "gzip", "the style sheet is not compressed")
-    _demand("max-age=2592000" in answer.headers.get("cache-control", ""), "nginx does not serve the style sheet")
+    _demand(
+        "max-age=2592000" in answer.headers.get("cache-control", ""),
+        "the web server does not send the style sheet itself",
+    )
 
 
 def _check_note(lab: Lab, host: str, address: str) -> None:

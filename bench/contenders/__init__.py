@@ -2,6 +2,7 @@
 
 from bench.contenders.ansible import Ansible, AnsibleTuned, Mitogen
 from bench.contenders.base import Contender
+from bench.contenders.fujin import Fujin
 from bench.contenders.pyinfra import Pyinfra
 from bench.contenders.shell import Shell
 from bench.contenders.zarpar import Zarpar, ZarparAnsible, ZarparRelease
@@ -15,5 +16,6 @@ EVERY: tuple[type[Contender], ...] = (
     AnsibleTuned,
     Pyinfra,
     Mitogen,
+    Fujin,
 )
 CONTENDERS: dict[str, type[Contender]] = {each.name: each for each in EVERY}

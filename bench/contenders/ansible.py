@@ -24,6 +24,7 @@ class Ansible(Contender):
     def __init__(self, lab: Lab, host: str) -> None:
         super().__init__(lab, host)
         (self.folder / "archives").mkdir()
+        (self.folder / "ansible.cfg").write_text("[defaults]\n")
         # Beside the playbooks, so that the templates' names are enough.
         playbooks = self.folder / "playbooks"
         playbooks.mkdir()
@@ -53,8 +54,8 @@ class Ansible(Contender):
         return [str(BIN / "ansible-playbook"), playbook, "-i", str(self.folder / "hosts.yml")]
 
     def environment(self) -> Mapping[str, str]:
-        # No file of settings: not one of the project, nor one that this machine may have.
-        return {**super().environment(), "ANSIBLE_CONFIG": "/dev/null"}
+        # An empty file: not the settings of the project, nor those that this machine may have.
+        return {**super().environment(), "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg")}
 
     def changed(self, text: str) -> int | None:
         return recap_changed(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bench.contenders.base import APP, BENCH, DOMAIN, PACKAGES, UV, VALUES, Contender
 from bench.contenders.zarpar import BIN
@@ -55,9 +55,6 @@ class Pyinfra(Contender):
     def command(self, verb: str) -> Sequence[str]:
         deploys = [str(BENCH / "pyinfra" / name) for name in DEPLOYS[verb]]
         return [str(BIN / "pyinfra"), "--yes", str(self.folder / "inventory.py"), *deploys]
-
-    def environment(self) -> Mapping[str, str]:
-        return super().environment()
 
     def changed(self, text: str) -> int | None:
         """The grand total of its table: operations, changed, unchanged."""
