@@ -22,7 +22,7 @@ from bench.lab import NAME, Lab
 from bench.phases import Bench
 from bench.plot import draw
 from bench.results import Results
-from bench.served import Served
+from bench.served import METHODS_HOST, SERVED_HOST, Served
 from bench.table import bar_table, phase_tables, problems, served_table
 
 PHASES = (
@@ -37,8 +37,8 @@ PHASES = (
     "fleet",
     "growth",
 )
-FLEET = ("fleet", "growth")
 DELAYS = (0, 40)
+VISITED = (SERVED_HOST, METHODS_HOST)
 
 
 def bench(
@@ -78,8 +78,10 @@ def bench(
                 "growth": fleet.growth,
             }
             for name in phase or PHASES:
-                if name in FLEET:  # they take the names and the memory of all others
-                    lab.remove(lab.hosts())
+                # Idle hosts take part of the machine, and a fleet takes their names.
+                kept = VISITED if name in ("served", "switch") else ()
+                if kept or name in ("fleet", "growth"):
+                    lab.remove([host for host in lab.hosts() if host not in kept])
                 steps[name]()
     finally:  # what was measured until a failure or Ctrl-C counts
         _report(results, about, json_file, svg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 from bench import end_state
@@ -27,7 +28,8 @@ class Bench:
     say: Say
     results: Results = field(default_factory=Results)
     changes: int = 0
-    dropped: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)  # contenders that could not even be prepared
+    serving: set[str] = field(default_factory=set)  # contenders that deployed to their hosts with success
     versions: Iterator[str] = field(default_factory=lambda: iter(EXTRA_VERSIONS))
 
     def __post_init__(self) -> None:
@@ -98,7 +100,8 @@ class Bench:
     def _all_served(self, verb: str) -> list[Contender]:
         """The contenders that can do this, each with a host that serves."""
         for contender in self.contenders:
-            if contender.name not in self.dropped and not self.lab.has(contender.host):
+            serves = contender.name in self.serving and self.lab.has(contender.host)
+            if contender.name not in self.dropped and not serves:
                 self.say(f"preparing {contender.name}")
                 try:
                     self._bare(contender)
@@ -125,6 +128,7 @@ class Bench:
 
     def _bare(self, contender: Contender) -> None:
         """Make a bare host with the packages downloaded but not installed: the mirror's speed is nobody's merit."""
+        self.serving.discard(contender.name)
         self.lab.make([contender.host])
         archives, store = "/var/cache/apt/archives", self.lab.folder / "archives"
         if not store.exists():
@@ -149,6 +153,7 @@ class Bench:
         self.lab.close_connections()
         if done.code != 0:
             raise CommandFailed(str(done))
+        self.serving.add(contender.name)
 
     def _measure(
         self,
@@ -172,8 +177,10 @@ class Bench:
             try:
                 look = end_state.check if whole else end_state.check_release
                 look(contender, commit or contender.app.head())
-            except (AssertionError, OSError, ValueError) as error:
+            except (AssertionError, CommandFailed, HTTPException, KeyError, OSError, ValueError) as error:
                 problem = f"{type(error).__name__}: {error}"
+        if not problem:
+            self.serving.add(contender.name)
         changed = contender.changed(cost.text)
         self.results.add(
             Sample(phase, contender.name, delay, number, cost.seconds, cost.cpu, cost.peak_mb, changed, problem)

@@ -171,9 +171,9 @@ class Served:
 
     def _served_app(self) -> ServedApp:
         """The app on its host, released by Zarpar; made at the first call."""
-        if self._zarpar is None:
+        self._zarpar = self._zarpar or ServedApp(self.lab, SERVED_HOST)
+        if not self.lab.has(SERVED_HOST):
             self.say("preparing a host for visitors")
-            self._zarpar = ServedApp(self.lab, SERVED_HOST)
             self.lab.make([SERVED_HOST])
             self._deploy(self._zarpar, "deploy")
         return self._zarpar
