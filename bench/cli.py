@@ -21,9 +21,11 @@ from bench.fleet import Fleet
 from bench.lab import NAME, Lab
 from bench.phases import Bench
 from bench.plot import draw
+from bench.process import CommandFailed
 from bench.results import Results
 from bench.served import METHODS_HOST, SERVED_HOST, Served
 from bench.table import bar_table, phase_tables, problems, served_table
+from zarpar.errors import ZarparError
 
 PHASES = (
     "fresh",
@@ -83,6 +85,9 @@ def bench(
                 if kept or name in ("fleet", "growth"):
                     lab.remove([host for host in lab.hosts() if host not in kept])
                 steps[name]()
+    except (CommandFailed, ZarparError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
     finally:  # what was measured until a failure or Ctrl-C counts
         _report(results, about, json_file, svg)
 

@@ -92,8 +92,10 @@ class Lab:
         for relay in self._relays.values():
             relay.close()
         self.close_connections()
-        if self._hosts:
-            lab.down(self._inventory, lambda _text: None)
+        self.remove(self._hosts)
+        if self._inventory.exists():
+            with contextlib.suppress(lab.LabError):  # only the certificate authority is left to it
+                lab.down(self._inventory, lambda _text: None)
         if kind is None or not issubclass(kind, Exception):  # after a failure, its logs are there to read
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -178,5 +180,5 @@ class Lab:
 
     def _remove_left_over(self) -> None:
         """Remove hosts of this name that a killed run left."""
-        ours = {f"{NAME}{number}" for number in range(1, MOST_HOSTS + 1)}
-        self.remove([found.name for found in lab.status() if found.name in ours])
+        if lab.machine.is_prepared():
+            self.remove([f"{NAME}{number}" for number in range(1, MOST_HOSTS + 1)])
