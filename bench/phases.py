@@ -107,7 +107,7 @@ class Bench:
                     self._bare(contender)
                     contender.aim(self.lab.line(contender.host, 0))
                     contender.provision()
-                    self._unmeasured(contender, "deploy" if "deploy" in contender.verbs else "release")
+                    self._unmeasured(contender, contender.first)
                 except CommandFailed as error:
                     self._drop(contender, str(error))
         return [each for each in self.contenders if verb in each.verbs and each.name not in self.dropped]

@@ -46,11 +46,12 @@ VERBS = ("deploy", "release", "rollback")
 class Contender(ABC):
     """One way to deploy, with a host and a copy of the app of its own.
 
-    name: as in tables; verbs: what it can do by itself; bare: whether it can start from a bare host.
+    name: as in tables; verbs: what is measured of it.
     """
 
     name: str
     verbs: tuple[str, ...] = VERBS
+    first = "deploy"  # the verb that brings a prepared host to the end state
     hello = False  # whether its app has the addresses for load
     units: tuple[str, ...] = (f"{APP}.service",)  # enabled and active at the end, beside nginx and PostgreSQL
 

@@ -43,6 +43,7 @@ class Fujin(Contender):
 
     name = "fujin"
     verbs = ("release", "rollback")
+    first = "release"
     units = (f"{APP}-web.service",)
 
     def __init__(self, lab: Lab, host: str) -> None:

@@ -110,4 +110,5 @@ class ZarparRelease(ZarparAnsible):
     """`ansible-playbook playbooks/release.yml`: a release without a look at the rest of the host."""
 
     name = "zarpar-release"
+    verbs = ("release",)
     playbooks: Mapping[str, str] = {**ZarparAnsible.playbooks, "release": "playbooks/release.yml"}
