@@ -68,9 +68,11 @@ def served_table(served: list[dict[str, Any]]) -> str:
 
 
 def bar_table(verdicts: Sequence[Verdict]) -> str:
-    """Each bar, what was reached, and whether that is enough."""
-    rows = [[one.text, "" if one.reached is None else f"{one.reached:.2f}", one.word] for one in verdicts]
-    return grid(["bar", "reached", "result"], rows)
+    """Each bar that was measured, what was reached, and whether that is enough; then how many were not."""
+    rows = [[one.text, f"{one.reached:.2f}", one.word] for one in verdicts if one.reached is not None]
+    missing = sum(1 for one in verdicts if one.reached is None)
+    table = grid(["bar", "reached", "result"], rows)
+    return f"{table}\n\n{missing} bars were not measured" if missing else table
 
 
 def problems(results: Results) -> list[str]:

@@ -12,6 +12,7 @@ import yaml
 from bench.contenders.base import BENCH, PACKAGES, UV, VALUES, Contender
 from bench.contenders.zarpar import BIN, recap_changed
 from bench.lab import Lab, Line
+from bench.process import CommandFailed, run
 
 PLAYBOOKS = {"deploy": "site.yml", "release": "release.yml", "rollback": "rollback.yml"}
 
@@ -80,6 +81,14 @@ class Mitogen(AnsibleTuned):
     """The same playbooks through Mitogen's strategy."""
 
     name = "mitogen"
+
+    def provision(self) -> None:
+        """Without Mitogen, which is not known to work on every bare host; `fresh` tells."""
+        log = self.folder / "provision.log"
+        done = run(self.command("deploy"), cwd=self.directory, environment=super().environment(), log=log)
+        self.lab.close_connections()
+        if done.code != 0:
+            raise CommandFailed(str(done))
 
     def environment(self) -> Mapping[str, str]:
         found = importlib.util.find_spec("ansible_mitogen")

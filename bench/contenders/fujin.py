@@ -86,7 +86,6 @@ class Fujin(Contender):
             "SESSION_COOKIE_SECURE=0",
             f"DATABASE_URL=postgresql://{APP}@/{APP}?host=/run/postgresql",
             f"UPLOADS_DIR=/opt/fujin/{APP}/uploads",
-            "UV_SYSTEM_CERTS=true",
         )
         host = {
             "address": line.address,

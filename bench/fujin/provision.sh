@@ -7,7 +7,8 @@ python3 -m venv /opt/uv
 /opt/uv/bin/pip -q --disable-pip-version-check --cert=/etc/ssl/certs/ca-certificates.crt install --no-cache-dir uv==0.13.8
 install -d -o deploy -g deploy /home/deploy/.local /home/deploy/.local/bin /opt/fujin
 ln -sfn /opt/uv/bin/uv /home/deploy/.local/bin/uv
-printf 'UV_SYSTEM_CERTS=true\n' >>/etc/environment
+install -d /etc/uv
+printf 'system-certs = true\n' >/etc/uv/uv.toml
 useradd --system --user-group --no-create-home --shell /usr/sbin/nologin notes
 usermod -aG notes caddy
 (cd / && runuser -u postgres -- psql -qc 'create role notes login' -c 'create database notes owner notes')

@@ -113,7 +113,16 @@ def test_tables_tell_failures() -> None:
     assert "fresh, 0 ms added" in text
     assert "| mitogen   | not measured |" in text
     assert problems(found) == ["fresh mitogen at 0 ms, round 1: no python3-apt"]
-    assert "| a bar | ------" not in bar_table([Verdict("a bar", None, None)])
+
+
+def test_the_table_of_bars_counts_what_is_missing() -> None:
+    text = bar_table([Verdict("one", 1.5, True), Verdict("two", 3.0, False), Verdict("three", None, None)])
+    assert text.splitlines()[2:] == [
+        "| one |    1.50 |   pass |",
+        "| two |    3.00 |   FAIL |",
+        "",
+        "1 bars were not measured",
+    ]
 
 
 def test_results_are_plain_data() -> None:
