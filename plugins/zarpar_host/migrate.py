@@ -29,16 +29,20 @@ ALEMBIC_UPGRADE = re.compile(
 )
 LOCK_NAME = "zarpar migration"
 SESSION_NAME = "zarpar-migration"
+# Materialized, and a CASE: else the planner may cancel first and ask afterwards whom it was to cancel.
 CANCEL = """
+WITH migration AS MATERIALIZED (
+  SELECT pid,
+         EXISTS (SELECT FROM pg_locks AS lock WHERE lock.pid = session.pid AND NOT granted
+                 AND waitstart < clock_timestamp() - interval '{lock} s') AS waits,
+         state = 'active' AND query_start < clock_timestamp() - interval '{statement} s' AS lasts
+  FROM pg_stat_activity AS session
+  WHERE usename = current_user AND datname = current_database() AND application_name = '{name}'
+    AND pid <> pg_backend_pid())
 SELECT CASE WHEN waits THEN 'Canceled: it waited for a lock for more than {lock} s (lock timeout).'
             ELSE 'Canceled: a statement ran for more than {statement} s (statement timeout).' END
-FROM (SELECT pid,
-             EXISTS (SELECT FROM pg_locks AS lock WHERE lock.pid = session.pid AND NOT granted
-                     AND waitstart < clock_timestamp() - interval '{lock} s') AS waits,
-             state = 'active' AND query_start < clock_timestamp() - interval '{statement} s' AS lasts
-      FROM pg_stat_activity AS session
-      WHERE usename = current_user AND datname = current_database() AND application_name = '{name}') AS migration
-WHERE (waits OR lasts) AND pg_cancel_backend(pid)
+FROM migration
+WHERE CASE WHEN waits OR lasts THEN pg_cancel_backend(pid) ELSE false END
 """
 
 
