@@ -74,7 +74,7 @@ def test_full_in_the_middle(full: Site, step: str, what: str) -> None:
     said = full.on_host("cat", "/run/choke.log")
     note(f"{what} run out at {step}: exit code {done.code} after {done.seconds:.0f} s")
     assert "choked" in said, f"{said}\n{done}"
-    assert done.code == 1, str(done)
+    assert done.code in (1, 2), str(done)  # 2: told as what it is, a full disk, with nothing changed
     assert len(done.errors()) == 1, str(done)
     assert "Traceback" not in done.text, str(done)
     assert (full.serving(), full.live()) == (before, before)
