@@ -88,6 +88,9 @@ def bench(
     except (CommandFailed, ZarparError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("interrupted: the hosts are removed", err=True)
+        raise typer.Exit(130) from error
     finally:  # what was measured until a failure or Ctrl-C counts
         _report(results, about, json_file, svg)
 
