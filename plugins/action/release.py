@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from ansible.errors import AnsibleConnectionFailure
 
 from zarpar import release_plan, source
 from zarpar.actions import HostFailure, ZarparAction, fact
 from zarpar.variables import migrates
 
 Answer = dict[str, Any]
+Step = Callable[..., Answer]
 LOCK_WAIT = 5  # seconds
 SOAK_REQUESTS = 20  # fewer say nothing about a release
 
@@ -39,7 +42,7 @@ class ActionModule(ZarparAction):
         step = getattr(self, f"_{verb}")
         for name in plan or release_plan.selected(self.apps(task_vars), task_vars.get("zarpar_apps")):
             try:
-                outcomes[name] = {"url": _url(apps[name]), **step(apps[name], plan.get(name, {}), task_vars)}
+                outcomes[name] = {"url": _url(apps[name]), **_reached(step, apps[name], plan.get(name, {}), task_vars)}
             except HostFailure as error:
                 outcomes[name] = {"outcome": error.kind, "release": plan.get(name, {}).get("id", "")}
                 detail = "\n".join(part for part in (error.detail, error.hint) if part)
@@ -129,6 +132,18 @@ class ActionModule(ZarparAction):
         if "token" in answer:
             self.call("confirm", {**request, "token": answer.pop("token")})
         return answer
+
+
+def _reached(step: Step, *words: Any) -> Answer:
+    """Run a step; a host that is lost on the way has failed.
+
+    For Ansible it would be unreachable, and with `serial` the servers after an unreachable one get their turn:
+    ansible-core counts it twice, and compares the count with the size of the batch.
+    """
+    try:
+        return step(*words)
+    except AnsibleConnectionFailure as error:
+        raise HostFailure(str(error.message).strip(), kind="unreachable") from error
 
 
 def _order(task_vars: Mapping[str, Any]) -> list[str]:
