@@ -217,8 +217,7 @@ class World:
 
     def remove(self) -> None:
         """Remove the hosts, also those that a killed run of the same tests left."""
-        for left in [host.name for host in lab.status() if host.name in self.hosts]:
-            subprocess.run([*lab.machine.podman("rm", "--force", "--time=1", left)], check=True, capture_output=True)
+        lab.hosts.remove([host.name for host in lab.status() if host.name in self.hosts])
         if lab.has_hosts(self.inventory):
             lab.down(self.inventory, say=print)
 
