@@ -139,13 +139,16 @@ while not reached():
     if time.monotonic() > end:
         sys.exit("never")
     time.sleep(0.001)
-disk = os.statvfs("/srv")
-if what == "blocks":
-    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
-    option = f"size={used}k"
-else:
-    option = f"nr_inodes={disk.f_files - disk.f_ffree}"
-done = subprocess.run(["mount", "-o", f"remount,{option}", "/srv"], capture_output=True, text=True)
+for attempt in range(500):  # what is written meanwhile makes the size too small, and the mount refuses it
+    disk = os.statvfs("/srv")
+    if what == "blocks":
+        used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
+        option = f"size={used}k"
+    else:
+        option = f"nr_inodes={disk.f_files - disk.f_ffree}"
+    done = subprocess.run(["mount", "-o", f"remount,{option}", "/srv"], capture_output=True, text=True)
+    if done.returncode == 0:
+        break
 print("choked" if done.returncode == 0 else done.stderr, option)
 '''
 
