@@ -59,7 +59,7 @@ NEVER_LIVE = {
     "200 with the wrong body": Kind(_planned(health_body="Welcome to nginx"), "without the text"),
     "hangs": Kind(_planned(health_seconds=3600), "not healthy within 15 s: no answer in time"),
     "too slow": Kind(_when_served("__import__('time').sleep(30)"), "not healthy within 15 s"),
-    "missing dependency": Kind(_unlocked_dependency, "lock"),
+    "missing dependency": Kind(_unlocked_dependency, "your project depends on itsdangerous<1"),
     "wrong environment": Kind(_without_secret_key, "SECRET_KEY is not set"),
     "failing build command": Kind(_setting("build", ["python -c 'raise SystemExit(3)'"]), "failed with code 3"),
 }  # fmt: skip

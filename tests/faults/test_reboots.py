@@ -14,7 +14,7 @@ from support.world import until
 
 from zarpar import lab
 
-WANTED = ("nginx.service", "ssh.service", "postgresql.service", "certbot.timer", "zarpar-recover.service")
+WANTED = ("nginx.service", "ssh.service", "postgresql.service", "certbot.timer")
 
 
 @pytest.mark.parametrize("reboots", [pytest.param(2, marks=pytest.mark.short), 20])
@@ -56,5 +56,11 @@ def _all_units_are_up(site: Site) -> None:
         states = site.on_host("systemctl", "is-active", *wanted, check=False).split()
         return [unit for unit, state in zip(wanted, states, strict=True) if state not in ("active", "activating")]
 
+    def recovered() -> bool:
+        shown = site.on_host("systemctl", "show", "-p", "Result,ExecMainPID,ActiveState", "zarpar-recover.service")
+        facts = dict(line.split("=", 1) for line in shown.split())
+        return facts["Result"] == "success" and facts["ExecMainPID"] != "0" and facts["ActiveState"] == "inactive"
+
     until(lambda: not inactive(), 60, f"these units come up: {inactive()}")
+    until(recovered, 60, "zarpar-recover.service has run in this boot, and ended well")
     assert failed() == []
