@@ -72,6 +72,7 @@ DIES_LATER = {"exits after 5 s": 5, "dies 20 s after the flip": 20}
 def test_bad_release_never_gets_visitors(site: Site, name: str) -> None:
     kind = NEVER_LIVE[name]
     before = site.serving()
+    _setting("health", {**site.world.apps[APP]["health"], "timeout": 15})(site)
     kind.spoil(site)
     commit = site.app.commit(f"Bad: {name}")
     with site.load() as seen:

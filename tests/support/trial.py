@@ -103,7 +103,7 @@ mark.unlink(missing_ok=True)
 KEYS: dict[str, Any] = {
     "migrate": "python trial_migrate.py",
     "build": ["python trial_build.py"],
-    "health": {"path": "/health", "timeout": 15, "body": '"status":"ok"'},
+    "health": {"path": "/health", "timeout": 60, "body": '"status":"ok"'},
     "gunicorn": {"workers": 3, "threads": 16},
 }
 

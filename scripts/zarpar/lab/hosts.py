@@ -17,7 +17,7 @@ _CAPABILITIES = "SYS_ADMIN,NET_ADMIN,NET_RAW,SYS_PTRACE"
 _ADDRESS_LABEL = "zarpar.lab.address"
 _DEBIAN_LABEL = "zarpar.lab.debian"
 _INVENTORY_LABEL = "zarpar.lab.inventory"
-_REMOVE_SECONDS = 15
+_CLEANUP_SECONDS = 15
 _READY_SECONDS = 60
 
 
@@ -94,16 +94,20 @@ def rename(host: LabHost) -> None:
 
 
 def start_container(name: str) -> None:
-    run(podman("start", name))
+    """Start a stopped container."""
+    _insist(podman("start", name))
 
 
 def remove(names: Sequence[str]) -> None:
     """Remove containers and what is in them; those that are gone already do not matter."""
     if names:
-        argv = podman("rm", "--force", "--ignore", "--time=0", *names)
-        # podman now and then fails to unmount what its own cleanup of the same container unmounts just then
-        if not wait_until(lambda: run(argv, check=False).returncode == 0, _REMOVE_SECONDS):
-            run(argv)
+        _insist(podman("rm", "--force", "--ignore", "--time=0", *names))
+
+
+def _insist(argv: list[str]) -> None:
+    """Run podman again while it fails: its own cleanup of a container that has just ended may be under way."""
+    if not wait_until(lambda: run(argv, check=False).returncode == 0, _CLEANUP_SECONDS):
+        run(argv)
 
 
 def exec_command(host: str) -> list[str]:
