@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -53,17 +55,24 @@ class Container:
 
 def every() -> dict[str, Container]:
     """Return all containers of the lab by name."""
-    names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
-    try:
-        found = show_json(podman("container", "inspect", *names)) if names else []
-    except LabError:  # another run removed one of them just now, or a removal was cut: nothing is left to inspect
-        found = [one for name in names for one in _inspect(name)]
-    return {container.name: container for container in map(_container, found)}
+    names: list[str] = []
+    for _ in range(5):
+        names = run(podman("ps", "--all", "--format={{.Names}}")).stdout.split()
+        with suppress(LabError):  # another run removed one of them just now
+            found = show_json(podman("container", "inspect", *names)) if names else []
+            return {container.name: container for container in map(_container, found)}
+        time.sleep(0.2)
+    return {container.name: container for name in names for container in _inspect(name)}
 
 
-def _inspect(name: str) -> list[Any]:
+def _inspect(name: str) -> list[Container]:
+    """Inspect one container; none when a removal was cut, so that podman lists it and does not know it."""
     done = run(podman("container", "inspect", name), check=False)
-    return list(json.loads(done.stdout)) if done.returncode == 0 else []
+    if done.returncode == 0:
+        return [_container(found) for found in json.loads(done.stdout)]
+    if "not known" in done.stderr or "no such container" in done.stderr.lower():
+        return []
+    raise LabError(f"podman cannot tell of {name}", detail=done.stderr.strip())
 
 
 def get(name: str) -> Container:
