@@ -203,12 +203,17 @@ def test_logs_tell_which_host_is_not_there(live: World) -> None:
     assert "error: web2: no SSH connection" in done.err, str(done)
 
 
+def _hear_ctrl_c() -> None:
+    """Tests that a shell started in the background ignore SIGINT, and so would all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_logs_follow_until_the_end(live: World) -> None:
     """New lines come as they are written; after Ctrl-C, nothing is left running on the host."""
     argv = [str(BIN / "zarpar"), "logs", str(_inventory(live)), "-f", "-n", "0"]
     process = subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment(), cwd=ROOT,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=_hear_ctrl_c,
     )  # fmt: skip
     try:
         assert process.stdout
