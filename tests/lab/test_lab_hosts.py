@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from zarpar import lab
+from zarpar.lab.machine import as_root, podman, run, wait_until
 
 OLD, NEW = "labold", "labnew"
 HOSTS = """\
@@ -149,6 +150,19 @@ def test_a_power_cut_and_up(inventory: Path) -> None:
     assert not state(NEW).running
     assert f"Starting {NEW} again" in up(inventory)
     assert ssh(inventory, NEW, "sudo", "ls", "/root/kept").returncode == 0
+
+
+def test_hosts_killed_together_with_podmans_own_processes(inventory: Path) -> None:
+    """As when everything is killed that a session started: podman says for ever that the host runs."""
+    asked = run(podman("container", "inspect", NEW, "--format={{.State.ConmonPid}} {{.State.Pid}}")).stdout.split()
+    for pid in asked:
+        run(as_root(["kill", "-KILL", pid]))
+    assert wait_until(lambda: not state(NEW).running, 10)
+    assert "running" in run(podman("container", "inspect", NEW, "--format={{.State.Status}}")).stdout
+    said = up(inventory)
+    assert f"Removed what was killed and left behind: {NEW}" in said
+    assert inside(NEW, "systemctl", "is-active", "ssh").stdout == "active\n"
+    assert ssh(inventory, NEW, "id", "-un").stdout == "deploy\n"
 
 
 def test_a_cut_network_and_its_return(inventory: Path) -> None:

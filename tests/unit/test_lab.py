@@ -301,6 +301,8 @@ class TestHosts:
     def test_states(self) -> None:
         assert container(state="created").half_made
         assert not container(state="exited").half_made
+        assert container(state="lost").lost
+        assert not container(state="lost").running
         assert container().fits(HOST)
         assert not container(debian=12).fits(HOST)
 

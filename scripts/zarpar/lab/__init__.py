@@ -109,6 +109,9 @@ def ssh_command(inventory_path: Path, host: str) -> list[str]:
 
 def _bring_up(wanted: Inventory, chosen: tuple[LabHost, ...], say: Say) -> bool:
     there = hosts.every()
+    if any(found.lost for found in there.values()):
+        say(f"Removed what was killed and left behind: {', '.join(hosts.remove_lost())}")
+        there = hosts.every()
     access.prepare_key(wanted)
     for host in chosen:
         _refuse_a_clash(host, wanted, there.values())

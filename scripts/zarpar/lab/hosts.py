@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 from zarpar.lab import images
@@ -20,6 +21,7 @@ _ADDRESS_LABEL = "zarpar.lab.address"
 _DEBIAN_LABEL = "zarpar.lab.debian"
 _INVENTORY_LABEL = "zarpar.lab.inventory"
 _CLEANUP_SECONDS = 15
+LOST = "lost"
 _READY_SECONDS = 60
 
 
@@ -47,7 +49,12 @@ class Container:
     @property
     def half_made(self) -> bool:
         """It was never started, or its removal was cut."""
-        return self.state not in {"running", "exited", "stopped"}
+        return self.state not in {"running", "exited", "stopped", LOST}
+
+    @property
+    def lost(self) -> bool:
+        """Its processes were killed together with podman's own, which therefore never saw it end: no way back."""
+        return self.state == LOST
 
     def fits(self, host: LabHost) -> bool:
         return (self.debian, self.address) == (host.debian, str(host.address))
@@ -63,6 +70,23 @@ def every() -> dict[str, Container]:
             return {container.name: container for container in map(_container, found)}
         time.sleep(0.2)
     return {container.name: container for name in names for container in _inspect(name)}
+
+
+def remove_lost() -> list[str]:
+    """Remove the hosts that were killed past podman, whoever made them, and return their names.
+
+    podman would believe for ever that they run, and their ends of the network would go on answering.
+    """
+
+    def lost() -> list[str]:
+        return sorted(name for name, found in every().items() if found.lost)
+
+    # A host that has just ended looks the same until podman has seen it.
+    if wait_until(lambda: not lost(), _CLEANUP_SECONDS):
+        return []
+    gone = lost()
+    remove(gone)
+    return gone
 
 
 def _inspect(name: str) -> list[Container]:
@@ -193,12 +217,13 @@ def _place(address: IPv4Address) -> list[str]:
 
 def _container(found: dict[str, Any]) -> Container:
     labels = found["Config"].get("Labels") or {}
+    status = found["State"]["Status"]
     network = found["NetworkSettings"]["Networks"].get(NETWORK, {})
     aliases = set(network.get("Aliases") or []) - {found["Id"][:12], found["Name"]}
     return Container(
         name=found["Name"],
         image=found["ImageName"],
-        state=found["State"]["Status"],
+        state=LOST if status == "running" and not _lives(found["State"]["Pid"], found["Id"]) else status,
         pid=found["State"]["Pid"],
         address=labels.get(_ADDRESS_LABEL, ""),
         plugged=network.get("IPAddress", ""),
@@ -206,6 +231,14 @@ def _container(found: dict[str, Any]) -> Container:
         debian=int(labels.get(_DEBIAN_LABEL, 0)),
         inventory=labels.get(_INVENTORY_LABEL, ""),
     )
+
+
+def _lives(pid: int, container_id: str) -> bool:
+    """Tell whether a process is there and is that container's: numbers are used again."""
+    try:
+        return container_id in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return False
 
 
 def _set_link(host: str, state: str) -> None:
