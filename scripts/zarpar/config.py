@@ -84,7 +84,10 @@ class Health(Model):
 
 
 class Gunicorn(Model):
-    """gunicorn's settings, by gunicorn's names; workers "auto" is 2 x CPUs + 1, bounded by memory."""
+    """gunicorn's settings, by gunicorn's names; workers "auto" is 2 x CPUs + 1, bounded by memory.
+
+    preload: what is imported once and shared by all workers: well-known libraries, the whole app (true), or nothing.
+    """
 
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 2
@@ -94,7 +97,7 @@ class Gunicorn(Model):
     keepalive: Annotated[int, Field(ge=0, le=3600)] = 5
     max_requests: Annotated[int, Field(ge=0)] = 1000
     max_requests_jitter: Annotated[int, Field(ge=0)] = 50
-    preload: bool = False
+    preload: bool | Literal["libraries"] = "libraries"
     limit_request_line: Annotated[int, Field(ge=0, le=8190)] = 8190
     limit_request_fields: Annotated[int, Field(ge=1, le=32768)] = 100
     limit_request_field_size: Annotated[int, Field(ge=0)] = 8190

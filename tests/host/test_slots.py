@@ -74,7 +74,7 @@ def test_limits(machine: Machine, app: App, live: Live) -> None:
 def test_gunicorn_is_configured_as_asked(machine: Machine, app: App) -> None:
     settings = literals(machine.check("cat %s", f"/etc/zarpar/apps/{app['name']}/gunicorn.conf.py"))
     wanted = dict(app["gunicorn"])
-    wanted |= {"loglevel": wanted.pop("log_level"), "preload_app": wanted.pop("preload")}
+    wanted |= {"loglevel": wanted.pop("log_level"), "preload_app": wanted.pop("preload") is True}
     if wanted["worker_class"] != "gthread":
         del wanted["threads"]  # another worker class would take it for a wish to be gthread
     if wanted["workers"] == 0:  # auto
