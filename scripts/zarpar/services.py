@@ -105,7 +105,8 @@ def of_host(apps: Apps, task_vars: Mapping[str, Any]) -> dict[str, Any]:
     others = [other for other in app_hosts(task_vars) if other != host]
     with_redis = [(name, app) for name, app in apps.items() if app.redis]
     shared = bool(redis_clients(host, task_vars))
-    serves = with_redis and (host in _group("redis", task_vars) or redis_host(host, task_vars) == host)
+    used = shared or app_hosts(task_vars) == [] or host in app_hosts(task_vars)
+    serves = with_redis and used and redis_host(host, task_vars) == host
     ports = [app.port_of_redis(name) for name, app in with_redis] if serves and shared else []
     databases = _group("db", task_vars)
     if host in databases and set(others) - set(databases) and any(app.database for app in apps.values()):

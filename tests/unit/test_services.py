@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from tests.support import roles
 
-from zarpar import config, services, source
+from zarpar import config, environment, services, source
 from zarpar.errors import BadData
-from zarpar_host import redis
+from zarpar_host import redis, releases
 from zarpar_host.errors import HostError
+from zarpar_host.state import Places
 
 ADDRESSES = {"w1": "192.0.2.1", "w2": "192.0.2.2", "r": "192.0.2.9", "d": "2001:db8::5"}
 SHOP = roles.app(redis="broker")
@@ -160,6 +161,7 @@ def test_a_service_that_moves_makes_a_new_release() -> None:
         (at("w1", REMOTE, web=["w1"], redis=["r"], db=["d"]), "", []),
         (at("r", REMOTE, web=["w1"], redis=["r"], db=["d"]), "network", [25107]),
         (at("d", REMOTE, web=["w1"], redis=["r"], db=["d"]), "", [5432]),
+        (at("d", REMOTE, web=["w1"], redis=["r", "d"], db=["r"]), "", []),
         (at("d", PLAIN, web=["w1"], db=["d"]), "", []),
         (at("r", REMOTE, web=["w1"], redis=["r"], db=["r"]), "network", [5432, 25107]),
         (at("w1", REMOTE, web=["w1", "w2"], redis=["w1"], db=["w1", "w2"]), "network", [25107]),
@@ -271,6 +273,18 @@ def test_the_host_puts_its_own_password_in(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(item["content"])
     assert re.fullmatch(r"redis://shop:[A-Za-z0-9]{40}@127\.0\.0\.1:25107/0", redis.whole_url("shop", bare, tmp_path))
+
+
+def test_processes_get_the_url(tmp_path: Path) -> None:
+    task_vars = at("w1", {**SHOP, "redis_password": "x"}, web=["w1"])
+    (app,) = services.apps_for_host(config.load_apps(task_vars["apps"]), task_vars)
+    release = {"id": "r1", "wsgi": "wsgi:app"}
+    values = releases.environment(Places("shop", tmp_path), app, release, tmp_path)
+    assert values["REDIS_URL"] == "redis://shop:x@127.0.0.1:25107/0"
+    assert environment.names(SHOP)["REDIS_URL"] == "Zarpar"
+    (app,) = services.apps_for_host(config.load_apps({"shop": PLAIN}), task_vars)
+    assert "REDIS_URL" not in releases.environment(Places("shop", tmp_path), app, release, tmp_path)
+    assert "REDIS_URL" not in environment.names(PLAIN)
 
 
 def test_firewall() -> None:
