@@ -98,8 +98,8 @@ def urls(name: str, app: config.App, task_vars: Mapping[str, Any]) -> list[str]:
 def of_host(apps: Apps, task_vars: Mapping[str, Any]) -> dict[str, Any]:
     """What this host serves to the apps, for templates.
 
-    redis: "" (it has none), "local" or "network"; listen: its addresses, where its services must be reached; ports:
-    those that only `clients` (their name and addresses) may reach. Raises BadData for a name without an address.
+    redis: "" (it has none), "local" or "network"; listen: its addresses, when other hosts use its Redis; ports: those
+    that only `clients` (their name and addresses) may reach. Raises BadData for a name without an address.
     """
     host = task_vars["inventory_hostname"]
     others = [other for other in app_hosts(task_vars) if other != host]
@@ -113,7 +113,7 @@ def of_host(apps: Apps, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         ports.append(POSTGRES_PORT)
     return {
         "redis": ("network" if shared else "local") if serves else "",
-        "listen": addresses(host, task_vars) if ports else [],
+        "listen": addresses(host, task_vars) if serves and shared else [],
         "ports": sorted(ports),
         "clients": [{"name": other, "addresses": addresses(other, task_vars)} for other in others] if ports else [],
     }

@@ -171,7 +171,7 @@ def test_what_a_host_serves(task_vars: dict[str, Any], role: str, ports: list[in
     told = of_host(task_vars)
     assert (told["redis"], told["ports"]) == (role, ports)
     assert bool(told["clients"]) == bool(ports)
-    assert told["listen"] == ([ADDRESSES[task_vars["inventory_hostname"]]] if ports else [])
+    assert told["listen"] == ([ADDRESSES[task_vars["inventory_hostname"]]] if role == "network" else [])
 
 
 def test_names_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
