@@ -19,8 +19,7 @@ class ActionModule(ZarparAction):
         """Render the manifest, have it applied, and return Ansible's result with a diff per item."""
         name = self._task.args.get("manifest", "manifest.yml")
         folder = self.role_folder()
-        facts = self.host_facts(task_vars)
-        available = {**task_vars, "apps": self.apps_for_host(task_vars), "host": facts}
+        available = task_vars | self.scope(task_vars, self.host_facts(task_vars))
         items = manifest.items(self, folder, available, str(name))
         answer = self.call("apply", {"check": self._task.check_mode, "items": items})
         changed = [entry for entry in answer["items"] if entry["changed"]]

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from ansible.errors import AnsibleError
 
-from zarpar import manifest, release_plan
+from zarpar import manifest, release_plan, services
 from zarpar.actions import ROOT, HostFailure, ZarparAction, fact
 from zarpar.errors import BadData
 from zarpar.variables import RoleVariables
@@ -35,8 +35,7 @@ class ActionModule(ZarparAction):
         roles.check(task_vars, self.reference)
         self._forms(roles, task_vars)
         apps = self.apps(task_vars)
-        for host in task_vars["groups"].get("web", []):
-            self.apps_for_host({**task_vars, "inventory_hostname": host})
+        services.check(apps, task_vars)
         plan = release_plan.settle(apps, task_vars)
         warnings = [
             f"{name}: uncommitted changes in {entry['folder']} are not part of the release"
@@ -73,9 +72,8 @@ class ActionModule(ZarparAction):
         roles = self._roles_of_host(task_vars)
         if not roles:
             return {"ansible_facts": known, "zarpar": {"facts": facts}}
-        apps = self.apps_for_host(task_vars)
         plan = fact(task_vars, "zarpar_releases") if "app_release" in roles else {}
-        scope = {"apps": apps, "host": facts}
+        scope = self.scope(task_vars, facts)
         manifests = {}
         for role in roles:
             folder = ROOT / "roles" / role

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from zarpar_host import envfile, lease, schema, venv
+from zarpar_host import envfile, lease, redis, schema, venv
 from zarpar_host.archive import unpack
 from zarpar_host.errors import HostError
 from zarpar_host.files import write_atomic, write_json
@@ -168,6 +168,8 @@ def environment(places: Places, app: dict[str, Any], release: dict[str, Any], en
         values["UPLOADS_DIR"] = str(shared / app["uploads"][0]["path"])
     if app["database_url"]:
         values["DATABASE_URL"] = app["database_url"]
+    if app["redis_url"]:
+        values["REDIS_URL"] = redis.whole_url(app["name"], app["redis_url"], places.root)
     return {**values, **app["env"]}
 
 

@@ -21,7 +21,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
 
-from zarpar import compiled, config, variables
+from zarpar import compiled, config, services, variables
 from zarpar.errors import ZarparError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,10 +93,16 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def apps_for_host(self, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The apps as this host's templates get them, sorted by name."""
-        return [
-            app.for_host(name, variables.database_url(name, app, task_vars))
-            for name, app in self.apps(task_vars).items()
-        ]
+        return services.apps_for_host(self.apps(task_vars), task_vars)
+
+    def scope(self, task_vars: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What templates get beside Ansible's variables (docs/MANIFEST.md)."""
+        apps = self.apps(task_vars)
+        return {
+            "apps": services.apps_for_host(apps, task_vars),
+            "host": facts,
+            "services": services.of_host(apps, task_vars),
+        }
 
     def host_facts(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """The host's facts: those of an earlier answer in this run, else asked for."""

@@ -6,8 +6,9 @@ no Ansible here. `load_apps` takes what the inventory says; `App.for_host` gives
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -23,6 +24,9 @@ TREE_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*\Z"
 REF = r"^[A-Za-z0-9][A-Za-z0-9._/@^~+-]{0,199}\Z"
 DOTTED = r"[A-Za-z_][A-Za-z0-9_.]*"
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
+# Where the Redis of an app listens unless it is said: below the ports that a Linux host takes for its own connections.
+REDIS_PORTS = range(20_000, 30_000)
+REDIS_LEAST_MB = 8  # an empty one needs about 1
 ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z"
 
 # Names of accounts, services and folders that exist on a Debian host: an app may not take them over.
@@ -132,6 +136,10 @@ class App(Model):
     python: Annotated[str, StringConstraints(pattern=r"^(3\.[0-9]{1,2}(\.[0-9]{1,2})?)?\Z")] = ""
     database: Literal["", "postgres"] = ""
     database_password: Annotated[str, Field(max_length=500, repr=False)] = ""
+    redis: Literal["", "cache", "broker"] = ""
+    redis_memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[MG]\Z")] = "128M"
+    redis_password: Annotated[str, Field(max_length=500, repr=False)] = ""
+    redis_port: Annotated[int, Field(ge=1024, le=65_535)] | Literal["auto"] = "auto"
     migrate: Text = ""
     migration: Migration = Migration()
     build: Annotated[list[Text], Field(max_length=50)] = []
@@ -169,9 +177,19 @@ class App(Model):
                 raise ValueError(f"static, uploads: {path} leads out of the app")
         for name, value in self.env.items():
             _check_env(name, value)
+        if self.redis and "REDIS_URL" in self.env:
+            raise ValueError("env.REDIS_URL: this name is set by Zarpar, because the app has redis")
+        if self.redis_memory.endswith("M") and int(self.redis_memory[:-1]) < REDIS_LEAST_MB:
+            raise ValueError(f"redis_memory: {self.redis_memory} is too little; at least {REDIS_LEAST_MB}M")
         return self
 
-    def for_host(self, name: str, database_url: str) -> dict[str, Any]:
+    def port_of_redis(self, name: str) -> int:
+        """Where the app's Redis listens: as it is said, else made of the app's name, so that it never changes."""
+        if self.redis_port != "auto":
+            return self.redis_port
+        return REDIS_PORTS[int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % len(REDIS_PORTS)]
+
+    def for_host(self, name: str, database_url: str, redis_url: str = "") -> dict[str, Any]:
         """What templates and zarpar-host get: defaults filled in, lists where order matters, all texts plain."""
         plain = self.model_dump()
         plain |= {
@@ -182,6 +200,8 @@ class App(Model):
             "uploads": [{"url": url, "path": path} for url, path in sorted(self.uploads.items())],
             "env": {key: str(value) for key, value in sorted(self.env.items())},
             "database_url": database_url,
+            "redis_url": redis_url,
+            "redis_port": self.port_of_redis(name),
         }
         plain["gunicorn"]["workers"] = 0 if self.gunicorn.workers == "auto" else self.gunicorn.workers
         plain["health"]["host"] = self.health.host or self.domains[0]
@@ -215,7 +235,7 @@ def load_apps(raw: object) -> dict[str, App]:
         except ValidationError as error:
             said = [_say(f"apps.{name}", dict(item)) for item in error.errors()]
             problems += list({line.split(": ")[0]: line for line in reversed(said)}.values())[::-1]
-    problems += _shared_domains(apps)
+    problems += [*_shared_domains(apps), *_shared_ports(apps)]
     if problems:
         raise BadData(problems[0], detail="\n".join(problems[1:]), hint="All keys: docs/APPS.md.")
     return dict(sorted(apps.items()))
@@ -240,6 +260,14 @@ def _shared_domains(apps: Mapping[str, App]) -> list[str]:
     return problems
 
 
+def _shared_ports(apps: Mapping[str, App]) -> Iterator[str]:
+    owners: dict[int, str] = {}
+    for name, app in apps.items():
+        port = app.port_of_redis(name)
+        if app.redis and owners.setdefault(port, name) != name:
+            yield f"apps.{name}.redis_port: {port} is the port of apps.{owners[port]}'s Redis already; choose another"
+
+
 WORDS = {
     "extra_forbidden": "unknown key",
     "missing": "is required",
@@ -257,7 +285,7 @@ WORDS = {
 def _say(where: str, error: dict[str, Any]) -> str:
     """One line for one pydantic error: the path of the key and what is wrong with it; a secret is never shown."""
     path = where
-    secret = error["loc"][:1] in (("env",), ("database_password",))
+    secret = error["loc"][:1] in (("env",), ("database_password",), ("redis_password",))
     for part in error["loc"][:2] if secret else error["loc"]:
         if isinstance(part, int):
             path += f"[{part}]"
@@ -274,3 +302,16 @@ def database_url(app: str, password: str, host: str) -> str:
         return f"postgresql://{app}@/{app}?host=/run/postgresql"
     where = f"[{host}]" if ":" in host else host
     return f"postgresql://{app}:{quote(password, safe='')}@{where}:5432/{app}?sslmode=require"
+
+
+def redis_url(app: str, password: str, port: int, host: str) -> str:
+    """Where an app finds its Redis: on its own host (host empty), else over TLS on another.
+
+    A form that every client knows: Celery's and redis-py's for a socket exclude each other. Without a password it is
+    the host's own that belongs here; zarpar-host puts it in.
+    """
+    login = f"{app}:{quote(password, safe='')}"
+    if not host:
+        return f"redis://{login}@127.0.0.1:{port}/0"
+    where = f"[{host}]" if ":" in host else host
+    return f"rediss://{login}@{where}:{port}/0?ssl_cert_reqs=none"

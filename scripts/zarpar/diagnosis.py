@@ -82,6 +82,18 @@ KNOWN = (
         "",
         "Name the file that holds the vault password: export ANSIBLE_VAULT_PASSWORD_FILE=PATH",
     ),
+    _known(
+        "failed",
+        r"zarpar-redis@\S+ failed[\s\S]*Could not create server TCP listening socket [^\n]*: Address already in use",
+        "",
+        "Another program of {host} has this port: give the app's Redis another one (redis_port, docs/APPS.md).",
+    ),
+    _known(
+        "failed",
+        r"zarpar-redis@\S+ failed[\s\S]*Could not create server TCP listening socket [^\n]*: Cannot assign requested",
+        "",
+        "{host} has no such address itself: set its zarpar_address to one that it has and the web hosts can reach.",
+    ),
 )
 ADDRESS = re.compile(
     r"ssh-keygen [^\n]*-R ['\"]?([^\s'\"]+)"

@@ -19,6 +19,8 @@ MARKS = ("Procfile", "pyproject.toml", "requirements.txt", "manage.py", "Pipfile
 LOCKS = ("uv.lock", "poetry.lock", "Pipfile.lock", "requirements.txt", "pyproject.toml", "Pipfile")
 HEALTH = ("/health", "/healthz", "/health-check", "/_health", "/livez", "/readyz", "/up", "/ping", "/status")
 POSTGRES_DRIVERS = frozenset({"psycopg", "psycopg2", "psycopg2-binary", "asyncpg", "pg8000", "aiopg"})
+QUEUES = frozenset({"celery", "rq", "django-rq", "dramatiq", "huey", "arq"})  # that keep their tasks in Redis
+REDIS_CLIENTS = frozenset({"redis", "django-redis", "flask-redis", "channels-redis", "aioredis", "coredis"})
 OTHER_DATABASES = {
     "mysqlclient": "MySQL", "pymysql": "MySQL", "aiomysql": "MySQL", "pymongo": "MongoDB", "motor": "MongoDB",
     "mongoengine": "MongoDB",
@@ -83,11 +85,14 @@ def discover(checkout: Path) -> Findings:
     _database(found, needs, said)
     if "DATABASE_URL" in code.reads and code.reads["DATABASE_URL"].required:
         found.take("database", "postgres", f"{code.reads['DATABASE_URL'].where} needs DATABASE_URL")
+    _redis(found, needs, said)
+    if "REDIS_URL" in code.reads and code.reads["REDIS_URL"].required:
+        found.take("redis", "cache", f"{code.reads['REDIS_URL'].where} needs REDIS_URL")
     if "UPLOADS_DIR" in code.reads:
         found.take("uploads", {"/uploads/": "uploads"}, f"{code.reads['UPLOADS_DIR'].where} reads UPLOADS_DIR")
     _environment(found, code, said)
     found.left += [text for its in said.values() for text in its.left]
-    _rest(found, folder, needs)
+    _rest(found, folder)
     found.left = list(dict.fromkeys(found.left))
     return found
 
@@ -344,6 +349,16 @@ def _database(found: Findings, needs: set[str], said: dict[str, platforms.Said])
         found.left.append(f"{OTHER_DATABASES[package]}: only PostgreSQL is set up; keep yours where it is")
 
 
+def _redis(found: Findings, needs: set[str], said: dict[str, platforms.Said]) -> None:
+    """A broker, which keeps what it is given, where tasks are queued in it; else a cache."""
+    for kind, packages in (("broker", QUEUES), ("cache", REDIS_CLIENTS)):
+        for package in sorted(needs & packages):
+            found.take("redis", kind, f"it depends on {package}")
+    for file, its in said.items():
+        if its.redis:
+            found.take("redis", "cache", file)
+
+
 def _environment(found: Findings, code: appcode.Code, said: dict[str, platforms.Said]) -> None:
     """Every name: with its value, to be generated, or with nothing but where it is read."""
     found.secrets["SECRET_KEY"] = ""
@@ -382,14 +397,12 @@ def _ours(name: str) -> bool:
     return bool(fits) and name not in config.RESERVED_ENV | PROVIDED
 
 
-def _rest(found: Findings, folder: Path, needs: set[str]) -> None:
+def _rest(found: Findings, folder: Path) -> None:
     lock = next((name for name in LOCKS if (folder / name).is_file()), "")
     if not lock:
         found.warnings.append("no dependencies are declared: write a requirements.txt, or use uv (uv init, uv add)")
     elif lock in ("pyproject.toml", "Pipfile") or (lock == "requirements.txt" and not _pinned(folder / lock)):
         found.warnings.append(f"{lock} does not pin every version: two releases may differ; uv lock makes a uv.lock")
-    if needs & {"redis", "celery", "rq", "django-rq", "dramatiq", "huey"}:
-        found.left.append(f"the dependencies: {platforms.REDIS_COMES}")
     for name, what in (
         ("Dockerfile", "is not used: Zarpar runs the app on Debian itself"),
         ("Aptfile", "names Debian packages, which are not installed"),

@@ -18,6 +18,7 @@ def names(app: object) -> dict[str, str]:
     given = [
         *ZARPARS,
         *(["DATABASE_URL"] if said.get("database") else []),
+        *(["REDIS_URL"] if said.get("redis") else []),
         *(["UPLOADS_DIR"] if said.get("uploads") else []),
     ]
     return dict(sorted({**dict.fromkeys(given, "Zarpar"), **found}.items()))

@@ -20,12 +20,12 @@ from zarpar.plan import ENVIRONMENT
 
 COMMON = "group_vars/all/00_common.yml"
 APPS = "group_vars/all/apps.yml"
-ORDER = ("wsgi", "python", "database", "migrate", "build", "health", "static", "uploads", "gunicorn")
+ORDER = ("wsgi", "python", "database", "redis", "migrate", "build", "health", "static", "uploads", "gunicorn")
 USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
 HOSTS = """\
 ---
 # The servers of this environment, made by `zarpar init`. `web` serves, `db` has PostgreSQL; a database on a server of
-# its own is another host in `db`.
+# its own is another host in `db`. Redis is on the web host, or on the host of a group `redis`.
 all:
   vars:
     ansible_user: {user}  # root, or a user with sudo; Zarpar logs in by SSH key

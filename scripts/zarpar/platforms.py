@@ -16,7 +16,6 @@ from zarpar.errors import BadData
 COMPOSE = ("docker-compose.yml", "docker-compose.yaml", "compose.yaml", "compose.yml")
 POSTGRES = re.compile(r"(^|/)(postgres|postgis|pgvector|timescaledb)(ql)?([/:@-]|$)")
 REDIS = re.compile(r"(^|/)(redis|valkey|redis-stack-server)([:@]|$)")
-REDIS_COMES = "a Redis: not set up yet; the role for it is still to come"
 
 
 @dataclass
@@ -28,6 +27,7 @@ class Said:
     health: str = ""
     root: str = ""
     postgres: bool = False
+    redis: bool = False
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Said:
 
 
 def render(folder: Path) -> Said:
-    """render.yaml: its first web service in Python, and the databases; all else cannot be carried over."""
+    """render.yaml: its first web service in Python, databases and Redis; all else cannot be carried over."""
     said = Said()
     blueprint = _mapping(_yaml(folder / "render.yaml"))
     said.postgres = bool(blueprint.get("databases"))
@@ -45,7 +45,7 @@ def render(folder: Path) -> Said:
         if kind == "web" and runtime == "python" and not said.commands:
             _render_web(said, service)
         elif kind in ("redis", "keyvalue"):
-            said.left.append(f"render.yaml: {REDIS_COMES}")
+            said.redis = True
         else:
             said.left.append(f"render.yaml: the service {name} ({kind}, {runtime})")
     return said
@@ -95,7 +95,7 @@ def app_json(folder: Path) -> Said:
         if plan.startswith("heroku-postgresql"):
             said.postgres = True
         elif re.match(r"heroku-redis|rediscloud|redistogo|heroku-key-value", plan):
-            said.left.append(f"app.json: {REDIS_COMES}")
+            said.redis = True
         else:
             said.left.append(f"app.json: the add-on {plan}")
     for pack in map(_mapping, _list(whole.get("buildpacks"))):
@@ -107,7 +107,7 @@ def app_json(folder: Path) -> Said:
 
 
 def compose(folder: Path) -> Said:
-    """docker-compose.yml: databases by their images; the app's own service only says which environment it has."""
+    """docker-compose.yml: databases and Redis by image; the app's own service only says which environment it has."""
     said = Said()
     file = next((name for name in COMPOSE if (folder / name).is_file()), "")
     for name, service in _mapping(_mapping(_yaml(folder / file)).get("services")).items() if file else ():
@@ -121,7 +121,9 @@ def compose(folder: Path) -> Said:
             if "postgres" not in image.rpartition("/")[2].partition(":")[0]:
                 said.left.append(f"{file}: the extensions of {image}; PostgreSQL is Debian's own")
         elif REDIS.search(image):
-            said.left.append(f"{file}: {REDIS_COMES}")
+            said.redis = True
+            if "stack" in image:
+                said.left.append(f"{file}: the modules of {image}; Redis is Debian's own")
         else:
             said.left.append(f"{file}: the service {name} ({image or 'no image'})")
     return said

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zarpar import source
+from zarpar import services, source
 from zarpar.config import REF, App
 from zarpar.errors import BadData
 
@@ -37,7 +37,7 @@ def settle(apps: Mapping[str, App], task_vars: Mapping[str, Any]) -> dict[str, d
         commit = source.resolve(name, apps[name], inventory, ref)
         plan[name] = {
             **source.as_facts(commit),
-            "id": source.release_id(apps[name], commit),
+            "id": source.release_id(apps[name], commit, services.urls(name, apps[name], task_vars)),
             "by": operator(),
             "deploy": deploy,
         }

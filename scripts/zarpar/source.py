@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,8 +85,11 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
     )
 
 
-def release_id(app: App, source: Commit) -> str:
-    """<commit>-<fingerprint>: the same input gives the same id, on every host and every run."""
+def release_id(app: App, source: Commit, services: Sequence[str] = ()) -> str:
+    """<commit>-<fingerprint>: the same input gives the same id, on every host and every run.
+
+    services: where the app finds its database and Redis, on any of the hosts.
+    """
     matters = app.model_dump(
         include={
             "python",
@@ -97,9 +101,10 @@ def release_id(app: App, source: Commit) -> str:
             "uploads",
             "database",
             "database_password",
+            "redis",
         }
     )
-    text = json.dumps([1, source.tree, source.wsgi, source.migrate, matters], sort_keys=True)
+    text = json.dumps([1, source.tree, source.wsgi, source.migrate, matters, *services], sort_keys=True)
     return f"{source.commit[:8]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 

@@ -145,7 +145,8 @@ class RoleVariables:
             mine = {name for name in task_vars if name.startswith(f"{role}_")}
             for name in sorted(mine - known):
                 close = difflib.get_close_matches(name, known, n=1)
-                hint = f"Did you mean {close[0]}?" if close else f"The variables of role {role}: {', '.join(spec)}"
+                all_of_them = f"The variables of role {role}: {', '.join(spec) or 'none; see docs/APPS.md'}"
+                hint = f"Did you mean {close[0]}?" if close else all_of_them
                 raise BadData(f"{name}: role {role} has no such variable", hint=hint)
             values = {name: literal(name, task_vars[name], resolve) for name in sorted(mine & set(spec))}
             problems = ArgumentSpecValidator(_settable(spec)).validate(values).error_messages

@@ -24,7 +24,7 @@ from ansible.vars.manager import VariableManager
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
 
-from zarpar import config, plan, variables
+from zarpar import config, plan, services, variables
 from zarpar.errors import BadData
 from zarpar.lab import inventory as lab
 
@@ -42,7 +42,7 @@ CONNECTION = (
     "ansible_ssh_common_args",
     "ansible_ssh_extra_args",
 )
-SECRETS = ("env", "database_url", "database_password")
+SECRETS = ("env", "database_url", "database_password", "redis_url", "redis_password")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Server:
     """One host of the inventory.
 
     settings: the public variables of the roles, as this host gets them. clients: hosts that use its database over
-    the network.
+    the network. services: what it serves to the apps, as templates get it.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Server:
     lab: bool
     clients: tuple[str, ...]
     settings: Mapping[str, Any]
+    services: Mapping[str, Any]
     apps: tuple[App, ...]
 
 
@@ -132,10 +133,15 @@ class _Variables:
 
     def apps(self) -> Iterator[App]:
         """Return the apps as this host's templates get them, without secrets."""
-        raw = variables.literal("apps", self.raw.get("apps"), self._reference)
-        for name, app in config.load_apps(raw).items():
-            full = app.for_host(name, variables.database_url(name, app, self.raw))
+        for full in services.apps_for_host(self._model(), self.raw):
             yield {key: value for key, value in full.items() if key not in SECRETS}
+
+    def services(self) -> dict[str, Any]:
+        """Return what this host serves to the apps, and to whom."""
+        return services.of_host(self._model(), self.raw)
+
+    def _model(self) -> dict[str, config.App]:
+        return config.load_apps(variables.literal("apps", self.raw.get("apps"), self._reference))
 
     def _reference(self, expression: str) -> Any:
         return self._templar.template(trust_as_template(expression))
@@ -143,14 +149,15 @@ class _Variables:
 
 def _server(name: str, its: _Variables) -> Server:
     groups = its.raw["groups"]
-    web, databases = groups.get("web", []), groups.get("db", [])
+    runs, databases = services.app_hosts(its.raw), groups.get("db", [])
     return Server(
         name=name,
         address=str(its.get("zarpar_address") or its.get("ansible_host") or name),
         groups=frozenset(group for group, hosts in groups.items() if name in hosts),
         lab="lab" in its.raw,
-        clients=tuple(host for host in web if host not in databases) if name in databases else (),
+        clients=tuple(host for host in runs if host not in databases) if name in databases else (),
         settings={key: its.get(key, default) for key, default in _role_defaults().items()},
+        services=its.services(),
         apps=tuple(its.apps()),
     )
 

@@ -25,10 +25,13 @@ def test_only_expected_ports_are_public(server: Server, machine: Machine) -> Non
     wanted = {"nginx": {80, 443} if any(app["tls"] != "off" for app in server.apps) else {80}}
     if server.clients:
         wanted["postgres"] = {5432}
+    if server.services["redis"] == "network":
+        wanted["redis-server"] = {app["redis_port"] for app in server.apps if app["redis"]}
     for program, ports in wanted.items():
         assert {port for port, owner in public if owner == program} >= ports, f"{program} does not listen: {public}"
     others = {(port, program) for port, program in public if program != "sshd" and port not in wanted.get(program, ())}
-    ours = {(port, program) for port, program in others if server.lab or program in {"postgres", "gunicorn", "python3"}}
+    known = {"postgres", "redis-server", "gunicorn", "python3"}
+    ours = {(port, program) for port, program in others if server.lab or program in known}
     assert not ours, f"open to the network: {ours}"
     if others:
         warnings.warn(f"{server.name}: open to the network, and not of Zarpar: {sorted(others)}", stacklevel=1)

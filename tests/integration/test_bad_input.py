@@ -87,6 +87,8 @@ CASES = {
     "wrong role variable": (APP + "certbot_staging: [1]\n", "certbot"),
     "time zone's form": (APP + "base_timezone: 'a; b'\n", "base_timezone: not the name of a time zone"),
     "server's form": (APP + "certbot_server: ftp://x\n", "certbot_server: not an https address"),
+    "Redis and a URL of its own": (APP + '    redis: cache\n    env: {REDIS_URL: "x"}\n', "env.REDIS_URL"),
+    "no such variable of role redis": (APP + "redis_maxmemory: 1G\n", "redis_maxmemory: role redis has no such"),
     "swap's form": (APP + "base_swap: lots\n", "base_swap: give auto, off or a size"),
     "user's name": (APP + "base_users: [{name: root, keys: []}]\n", "base_users"),
     "no app": ("apps: {}\n", "apps: no app is defined"),
@@ -111,6 +113,22 @@ def test_database_elsewhere_needs_a_password(inventory: Path) -> None:
     (inventory / "hosts.yml").write_text(HOSTS % "two")
     done = play(inventory, APP + "    database: postgres\n")
     assert "apps.shop.database_password: is required" in done.stdout + done.stderr
+    assert "UNREACHABLE" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("group", "keys", "expected"),
+    [
+        ("", "redis: cache", "apps.shop.redis: several hosts run the app, and none is in the group redis"),
+        ("redis: {hosts: {one: }}", "redis: cache", "apps.shop.redis_password: is required"),
+        ("redis: {hosts: {three: {ansible_host: 127.0.0.1}}}", "redis: cache, redis_password: x", "three: '127.0.0.1'"),
+    ],
+)
+def test_redis_of_several_hosts(inventory: Path, group: str, keys: str, expected: str) -> None:
+    hosts = (HOSTS % "one").replace("web: {hosts: {", "web: {hosts: {two: {ansible_host: 192.0.2.3}, ")
+    (inventory / "hosts.yml").write_text(f"{hosts}    {group}\n")
+    done = play(inventory, APP + "".join(f"    {key}\n" for key in keys.split(", ")))
+    assert expected in done.stdout + done.stderr, done.stdout + done.stderr
     assert "UNREACHABLE" not in done.stdout
 
 

@@ -67,6 +67,13 @@ SSH = "Task failed: Failed to connect to the host via ssh: "
         ("sudo: a password is required", "no_sudo", "no right to become root with sudo", "ansible_become_password"),
         ("Missing sudo password", "no_sudo", "no right to become root with sudo", "ansible_become_password"),
         (
+            "unit zarpar-redis@shop.service: systemctl start zarpar-redis@shop.service failed\nx\n# Warning: Could not"
+            " create server TCP listening socket 127.0.0.1:25107: bind: Address already in use\n# Failed listening",
+            "failed",
+            "unit zarpar-redis@shop.service: systemctl start zarpar-redis@shop.service failed",
+            "redis_port",
+        ),
+        (
             "Attempting to decrypt but no vault secrets found.",
             "bad_data",
             "Attempting to decrypt but no vault secrets found.",

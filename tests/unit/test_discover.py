@@ -130,6 +130,7 @@ CHECKOUTS: dict[str, dict[str, str]] = {
 EXPECTED: dict[str, dict[str, Any]] = {
     "flask factory": {
         "wsgi": "shop:create_app()",
+        "redis": "broker",
         "gunicorn": {"timeout": 300},
         "health": {"path": "/healthz"},
         "static": {"/static/": "shop/static"},
@@ -173,7 +174,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "gunicorn": {"threads": 8},
     },
     "subfolder": {"wsgi": "wsgi:app", "health": {"path": "/"}},
-    "docker-compose": {"wsgi": "app:app", "database": "postgres", "health": {"path": "/"}},
+    "docker-compose": {"wsgi": "app:app", "database": "postgres", "redis": "cache", "health": {"path": "/"}},
 }
 
 
@@ -245,7 +246,7 @@ def test_django_gets_its_own_names(found: discover.Findings, tmp_path: Path) -> 
 @pytest.mark.parametrize("found", ["docker-compose"], indirect=True)
 def test_what_cannot_be_carried_over_is_said(found: discover.Findings) -> None:
     said = "\n".join(found.left)
-    for word in ("a Redis", "search (elasticsearch:8.11.0)", "the command of web", "Dockerfile"):
+    for word in ("search (elasticsearch:8.11.0)", "the command of web", "Dockerfile"):
         assert word in said
     assert "SMTP_PASSWORD" in found.unknown
     assert "DATABASE_URL" not in found.unknown
@@ -319,6 +320,28 @@ def test_without_gunicorn_there_is_a_warning(tmp_path: Path) -> None:
 def test_what_is_no_app(tmp_path: Path, files: dict[str, str], words: str) -> None:
     with pytest.raises(BadData, match=words):
         discover.discover(checkout(tmp_path / "x", files))
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ({"requirements.txt": "flask-redis\n"}, "cache"),
+        ({"requirements.txt": "redis\nrq\n"}, "broker"),
+        ({"requirements.txt": "huey[redis]==2.5\n"}, "broker"),
+        ({"requirements.txt": "", "app.json": '{"addons": ["heroku-redis:mini"]}'}, "cache"),
+        ({"requirements.txt": "celery", "app.json": '{"addons": [{"plan": "rediscloud:30"}]}'}, "broker"),
+        ({"requirements.txt": "", "render.yaml": "services: [{type: keyvalue, name: x}]\n"}, "cache"),
+        ({"requirements.txt": "", "compose.yaml": "services: {x: {image: 'valkey/valkey:8'}}\n"}, "cache"),
+        ({"requirements.txt": "", "app.py": "import os\nos.environ['REDIS_URL']\n"}, "cache"),
+        ({"requirements.txt": "", "app.py": "import os\nos.environ.get('REDIS_URL')\n"}, None),
+        ({"requirements.txt": "redistribute\n"}, None),
+    ],
+)
+def test_redis(tmp_path: Path, files: dict[str, str], kind: str | None) -> None:
+    found = discover.discover(checkout(tmp_path / "x", files))
+    assert found.keys.get("redis") == kind
+    assert not any("Redis" in text for text in found.left)
+    assert "REDIS_URL" not in found.unknown
 
 
 def test_code_that_cannot_be_parsed_is_passed_over(tmp_path: Path) -> None:

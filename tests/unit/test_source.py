@@ -71,7 +71,14 @@ def test_commit_elsewhere_is_no_new_release(tmp_path: Path, checkout: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "change", [{"env": {"A": "2"}}, {"gunicorn": {"threads": 4}}, {"build": ["make"]}, {"database_password": "x"}]
+    "change",
+    [
+        {"env": {"A": "2"}},
+        {"gunicorn": {"threads": 4}},
+        {"build": ["make"]},
+        {"database_password": "x"},
+        {"redis": "cache"},
+    ],
 )
 def test_changed_settings_are_a_new_release(tmp_path: Path, checkout: Path, change: dict[str, Any]) -> None:
     found = resolve(tmp_path, "repo/app")
