@@ -11,6 +11,7 @@ from environment import App, Server
 from on_host import Live, Machine
 
 MEGABYTES = {"M": 1, "G": 1024}
+DURABLE_AFTER = 2.5  # seconds; while a sync of the file is under way, Redis puts off the next write for two
 RESTART_LIMIT = 30.0
 
 
@@ -114,6 +115,7 @@ def test_broker_survives_being_killed(server: Server, machine: Machine, app: App
     if app["redis"] != "broker" or server.services["redis"] != "local":
         pytest.skip(f"{app['name']} has no broker on {server.name}")
     assert redis.ask(["SET", "zarpar-verify", "kept"], ["RPUSH", "zarpar-queue", "1", "2"]) == ["OK", 2]
+    time.sleep(DURABLE_AFTER)
     machine.check("systemctl kill --signal=KILL %s", f"zarpar-redis@{app['name']}.service")
     deadline = time.monotonic() + RESTART_LIMIT
     while (told := redis.ask(["GET", "zarpar-verify"], ["LRANGE", "zarpar-queue", "0", "-1"])) != ["kept", ["1", "2"]]:
