@@ -211,13 +211,19 @@ class RoleVariables:
             values = {name: literal(name, task_vars[name], resolve) for name in sorted(mine & set(spec))}
             problems = ArgumentSpecValidator(_settable(spec)).validate(values).error_messages
             if problems:
-                raise BadData(f"role {role}: {problems[0]}", hint=f"Its variables: roles/{role}/README.md")
+                raise BadData(f"role {role}: {_said(problems[0])}", hint=f"Its variables: roles/{role}/README.md")
         check_own(task_vars, resolve)
 
     def mine(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a host's variables that this checks, and its apps: what need not be checked twice."""
         prefixes = ("zarpar_", *(f"{role}_" for role in self.specs))
         return {name: value for name, value in task_vars.items() if name == "apps" or name.startswith(prefixes)}
+
+
+def _said(problem: str) -> str:
+    """Ansible's words for a wrong value, in one line and without the value, which may be anything."""
+    text = re.sub(r"( convert to \w+)\b.*|, got: .*", r"\1", problem, flags=re.DOTALL)
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:300]
 
 
 def _settable(spec: Mapping[str, Any]) -> dict[str, Any]:
