@@ -72,7 +72,7 @@ class Machine:
         text = middle_out(run(["journalctl", "--no-pager", "--output=cat", *unit, *which], check=False).out)
         log = Path("/var/log/zarpar") / self.places.app / "error.log"
         if log.is_file():
-            text = f"{text}\n{log.read_text(errors='replace')[-3000:]}"
+            text = f"{text}\n{self._masked(slot, log.read_text(errors='replace'))[-3000:]}"
         return self._masked(slot, text)
 
     def _masked(self, slot: str, text: str) -> str:

@@ -211,7 +211,8 @@ def command_run(command: str, user: str, tree: Path, values: dict[str, str], lim
     try:
         done = run([program, *argv[1:]], user=user, cwd=tree, env=values, timeout=limit, check=False)
     except HostError as error:
-        error.detail = mask(error.detail, values)
+        whole = error.detail if len(error.detail) < TAIL else error.detail.partition("\n")[2]  # no half of a secret
+        error.detail = mask(whole, values)
         raise
     said = mask(done.out + done.err, values).strip()[-TAIL:]
     if done.code != 0:

@@ -62,6 +62,10 @@ Seconds = Annotated[int, Field(ge=1, le=86_400)]
 Password = Annotated[str, StringConstraints(pattern=PASSWORD, max_length=500), Field(repr=False)]
 
 
+class Referred(str):
+    """A text that was said by a reference to another variable: it may be a secret, and is never shown."""
+
+
 class Model(BaseModel):
     """Strict: an unknown key or another type than the declared one is refused by name."""
 
@@ -316,6 +320,7 @@ def _say(where: str, error: dict[str, Any]) -> str:
         elif re.fullmatch(r"[A-Za-z_][\w-]*|/[\w./-]*", str(part)) and not str(part).startswith("constrained-"):
             path += f".{part}"
     words = WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    secret = secret or isinstance(error["input"], Referred)
     shown = "" if secret or not isinstance(error["input"], str | int | float) else f" {str(error['input'])[:60]!r}"
     return f"{path}:{shown if error['type'] == 'string_pattern_mismatch' else ''} {words}"
 

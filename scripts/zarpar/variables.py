@@ -96,7 +96,7 @@ def _reference(path: str, text: str, resolve: Callable[[str], Any]) -> Any:
         ) from error
     if not isinstance(resolved, str | int):
         raise BadData(f"{path}: the variable {name} is not a text")
-    return str(resolved)
+    return config.Referred(resolved)
 
 
 def database_host(host: str, task_vars: Mapping[str, Any]) -> str:
