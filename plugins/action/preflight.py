@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError
 from zarpar import manifest, release_plan, services
 from zarpar.actions import ROOT, HostFailure, ZarparAction, fact
 from zarpar.errors import BadData
-from zarpar.variables import RoleVariables, address_of, check_host_name, database_clients
+from zarpar.variables import RoleVariables, check_host_name
 
 DISK_MB = 1024
 # Forms do not depend on a host; what merely needs one to be rendered gets this.
@@ -62,8 +62,6 @@ class ActionModule(ZarparAction):
                 self._forms(roles, its)
                 self.apps(its)
         self._templar = mine
-        for host in database_clients(task_vars):
-            address_of(host, task_vars)
 
     def _forms(self, roles: RoleVariables, task_vars: dict[str, Any]) -> None:
         """Render every internal __x of a role that stands for a public variable x: it refuses a wrong form."""

@@ -147,12 +147,6 @@ def address_of(host: str, task_vars: Mapping[str, Any]) -> str:
     return address
 
 
-def database_clients(task_vars: Mapping[str, Any]) -> list[str]:
-    """The hosts whose addresses a database on another host needs to be told: that host, and those that it serves."""
-    web, databases = (list(task_vars.get("groups", {}).get(group, [])) for group in ("web", "db"))
-    return sorted({*web, *databases}) if set(web) - set(databases) else []
-
-
 def check_host_name(name: object) -> None:
     """Raise BadData for a name that cannot be written into a file, or means something else to Ansible."""
     if isinstance(name, str) and (HOST_NAME.fullmatch(name) or _is_address(name)):

@@ -142,6 +142,11 @@ def test_redis_of_several_hosts(inventory: Path, group: str, keys: str, expected
     hosts = (HOSTS % "one").replace("web: {hosts: {", "web: {hosts: {two: {ansible_host: 192.0.2.3}, ")
     (inventory / "hosts.yml").write_text(f"{hosts}    {group}\n")
     done = play(inventory, APP + "".join(f"    {key}\n" for key in keys.split(", ")))
+    assert expected in done.stdout + done.stderr, done.stdout + done.stderr
+    assert "UNREACHABLE" not in done.stdout
+
+
+@pytest.mark.parametrize(
     ("name", "variables", "expected"),
     [
         ("two", "base_timezone: 'a; b'", "base_timezone: not the name of a time zone"),

@@ -13,9 +13,9 @@ from fnmatch import fnmatch
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 
+from support.roles import _load_plugins
 from zarpar import config, manifest
 from zarpar.actions import ROOT, ZarparAction
 
@@ -39,37 +39,44 @@ HOST = {
 INVENTORY: dict[str, Any] = {
     "inventory_hostname": "two",
     "inventory_dir": "/nowhere",
-    "groups": {"all": ["one", "two"], "web": ["one"], "db": ["two"]},
+    "groups": {"all": ["one", "two"], "web": ["one"], "db": ["two"], "redis": ["two"]},
     "hostvars": {"one": {"ansible_host": "192.0.2.1"}, "two": {"ansible_host": "192.0.2.2"}},
 }
-
-
-init_plugin_loader()
 
 
 class Renderer(ZarparAction):
     """An action plugin without a task and a connection: what needs a host cannot be called."""
 
     def __init__(self, variables: Mapping[str, Any] | None = None) -> None:
-        self._loader = DataLoader()
-        self._templar = Templar(self._loader, variables=dict(variables or {}))
+        _load_plugins()
+        loader = DataLoader()
+        super().__init__(None, None, None, loader, Templar(loader, variables=dict(variables or {})), None)
+
+
+class _WithApps(Renderer):
+    """One whose apps are known."""
+
+    def __init__(self, apps: Mapping[str, config.App], variables: Mapping[str, Any]) -> None:
+        super().__init__(variables)
+        self._apps = dict(apps)
+
+    def apps(self, _task_vars: Mapping[str, Any]) -> dict[str, config.App]:
+        return self._apps
 
 
 def rendered(
     apps: Mapping[str, config.App],
     variables: Mapping[str, Any] | None = None,
     roles: Sequence[str] = ROLES,
-    host: Mapping[str, Any] = HOST,
 ) -> list[dict[str, Any]]:
     """All items of the roles' manifests, in order; but for `postgres`, whose values become SQL and no file."""
     task_vars = {**INVENTORY, **(variables or {})}
-    action = Renderer(task_vars)
-    plain = [app.for_host(name, f"postgresql://{name}@/{name}") for name, app in apps.items()]
+    action = _WithApps(apps, task_vars)
+    scope = action.scope(task_vars, HOST)
     found = []
     for role in roles:
         folder = ROOT / "roles" / role
-        available = manifest.role_variables(action, folder, task_vars) | {"apps": plain, "host": dict(host)}
-        found += manifest.items(action, folder, available)
+        found += manifest.items(action, folder, manifest.role_variables(action, folder, task_vars) | scope)
     return [item for item in found if "postgres" not in item]
 
 
@@ -197,6 +204,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "/etc/logrotate.d/*": words,
     "*/pg_hba.conf": words,
     "/etc/sudoers.d/*": words,
+    "/etc/zarpar/firewall.nft": words,
+    "/etc/zarpar/redis/*": words,
     "*/authorized_keys": lines,
     "/etc/postgresql/*.conf": settings,
     "/etc/zarpar/uv.env": names,

@@ -33,7 +33,7 @@ from preflight import ActionModule as Preflight
 from support import hostile, rendered
 from support.rendered import INVENTORY, ROOT, Renderer, skeleton
 
-from zarpar import cli, config, connection, init, plan, release_plan, remote, source, variables, vault
+from zarpar import cli, config, connection, init, plan, release_plan, remote, services, source, variables, vault
 from zarpar.errors import BadData, ZarparError
 from zarpar_host import envfile, postgres, releases, schema
 from zarpar_host.errors import HostError
@@ -55,6 +55,7 @@ SAMPLE: dict[str, Any] = {
     "redis": "cache",
     "redis_memory": "128M",
     "redis_password": "another-password",
+    "redis_port": "auto",
     "system_packages": ["libpq-dev"],
     "processes": {"worker": {"command": "celery -A app worker", "count": 2, "stop": 600}},
     "schedules": {"cleanup": {"command": "flask cleanup", "at": "daily"}},
@@ -89,6 +90,7 @@ SAMPLE: dict[str, Any] = {
     "hsts": 63_072_000,
     "keep": 5,
 }
+HASHED = {("redis_password",)}  # templates write its hash only
 OTHERS = {("source", "path"): "../shop"}  # keys that exclude one of the sample's
 EXCLUDED = {("source", "path"): ("source", "repo")}
 
@@ -268,7 +270,7 @@ def test_what_is_taken_changes_no_skeleton(accepted: dict[tuple[Path_, bool], li
             if all(rendered.rendered({"shop": app}, roles=[role]) == expected for app in few):
                 continue  # no template of this role uses the key
             reached.add(path[0])
-            for text, app in apps.items():
+            for text, app in list(apps.items())[: 3 if path in HASHED else None]:
                 items = rendered.rendered({"shop": app}, roles=[role])
                 assert skeleton(items) == skeleton(expected), f"{role}, {path}: {text!r}"
     assert reached >= {"domains", "static", "uploads"}
@@ -654,7 +656,7 @@ OWN_SAMPLES = {
 
 
 @pytest.mark.parametrize("name", sorted(variables.OWN_VARIABLES))
-def test_own_variable(name: str) -> None:
+def test_own_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = OWN_SAMPLES[name]
     variables.check_own({name: sample}, CHECKER.reference)
     taken = []
@@ -676,7 +678,8 @@ def test_own_variable(name: str) -> None:
             except BadData as error:
                 assert shown(error).startswith("zarpar_apps")
     if name == "zarpar_address":
-        for text in taken:
+        monkeypatch.setattr(services, "_resolve", lambda _name: [])  # nobody is asked for these names
+        for text in dict.fromkeys(taken):
             _check_address(text)
 
 
@@ -691,8 +694,12 @@ def _check_address(text: str) -> None:
     assert url.count("?") == plain.count("?")
     assert url.count("@") == plain.count("@")
     mine = {"hostvars": hostvars, **({"zarpar_address": text} if text else {})}
-    items = rendered.rendered({"shop": app}, mine, ["postgres"])
-    expected = rendered.rendered({"shop": app}, {"zarpar_address": "192.0.2.2"}, ["postgres"])
+    try:
+        items = rendered.rendered({"shop": app}, mine, ["postgres", "firewall", "redis"])
+    except BadData as error:
+        assert "is no address by which other hosts" in shown(error)
+        return
+    expected = rendered.rendered({"shop": app}, {"zarpar_address": "192.0.2.2"}, ["postgres", "firewall", "redis"])
     assert skeleton(items) == skeleton(expected), text
 
 
@@ -707,12 +714,12 @@ def test_own_variable_of_another_type(value: object) -> None:
 
 def test_names_of_hosts_and_groups() -> None:
     app = config.App(**APP)
-    plain = rendered.rendered({"shop": app}, roles=["postgres"])
+    plain = rendered.rendered({"shop": app}, roles=["postgres", "firewall"])
     taken = 0
     for number, text in enumerate(hostile.strings("web1")):
         groups = {**INVENTORY["groups"], text: ["one"], "web": ["one"]}
         if text not in ("web", "db", "all") and number % 30 == 0:  # nothing is made of other groups' names
-            assert rendered.rendered({"shop": app}, {"groups": groups}, ["postgres"]) == plain
+            assert rendered.rendered({"shop": app}, {"groups": groups}, ["postgres", "firewall"]) == plain
         try:
             variables.check_host_name(text)
         except BadData as error:
@@ -720,10 +727,10 @@ def test_names_of_hosts_and_groups() -> None:
             continue
         taken += 1
         inventory = {
-            "groups": {"all": [text, "two"], "web": [text], "db": ["two"]},
+            "groups": {"all": [text, "two"], "web": [text], "db": ["two"], "redis": ["two"]},
             "hostvars": {text: {"ansible_host": "192.0.2.1"}, "two": {"ansible_host": "192.0.2.2"}},
         }
-        assert skeleton(rendered.rendered({"shop": app}, inventory, ["postgres"])) == skeleton(plain), text
+        assert skeleton(rendered.rendered({"shop": app}, inventory, ["postgres", "firewall"])) == skeleton(plain), text
     assert taken
 
 
