@@ -53,7 +53,7 @@ class ActionModule(ZarparAction):
         roles = RoleVariables(ROOT / "roles")
         checked: list[dict[str, Any]] = []
         mine = self._templar
-        for host in [task_vars["inventory_hostname"], *task_vars["groups"]["all"]]:
+        for host in dict.fromkeys([task_vars["inventory_hostname"], *task_vars["groups"]["all"]]):
             its = task_vars["hostvars"].raw_get(host) if checked else task_vars
             if roles.mine(its) not in checked:
                 checked.append(roles.mine(its))
