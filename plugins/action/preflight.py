@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError
 from zarpar import manifest, release_plan, services
 from zarpar.actions import ROOT, HostFailure, ZarparAction, fact
 from zarpar.errors import BadData
-from zarpar.variables import RoleVariables
+from zarpar.variables import RoleVariables, check_host_name
 
 DISK_MB = 1024
 # Forms do not depend on a host; what merely needs one to be rendered gets this.
@@ -31,9 +31,9 @@ class ActionModule(ZarparAction):
 
     def _inventory(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """All data is right, for every host; the commits to release are settled for the whole run."""
-        roles = RoleVariables(ROOT / "roles")
-        roles.check(task_vars, self.reference)
-        self._forms(roles, task_vars)
+        for name in task_vars["groups"]["all"]:
+            check_host_name(name)
+        self._variables(task_vars)
         apps = self.apps(task_vars)
         services.check(apps, task_vars)
         plan = release_plan.settle(apps, task_vars)
@@ -47,6 +47,21 @@ class ActionModule(ZarparAction):
             "zarpar": {"apps": sorted(plan), "warnings": warnings},
             **({"warnings": warnings} if warnings else {}),
         }
+
+    def _variables(self, task_vars: dict[str, Any]) -> None:
+        """Every host's variables: this task runs on one host, and another may have values of its own."""
+        roles = RoleVariables(ROOT / "roles")
+        checked: list[dict[str, Any]] = []
+        mine = self._templar
+        for host in dict.fromkeys([task_vars["inventory_hostname"], *task_vars["groups"]["all"]]):
+            its = task_vars["hostvars"].raw_get(host) if checked else task_vars
+            if roles.mine(its) not in checked:
+                checked.append(roles.mine(its))
+                self._templar = mine.copy_with_new_env(available_variables=its)
+                roles.check(its, self.reference)
+                self._forms(roles, its)
+                self.apps(its)
+        self._templar = mine
 
     def _forms(self, roles: RoleVariables, task_vars: dict[str, Any]) -> None:
         """Render every internal __x of a role that stands for a public variable x: it refuses a wrong form."""

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleConnectionFailure
 
 from zarpar import release_plan, source
 from zarpar.actions import HostFailure, ZarparAction, fact
-from zarpar.variables import migrates
+from zarpar.variables import check_own, is_yes, migrates
 
 Answer = dict[str, Any]
 Step = Callable[..., Answer]
@@ -29,6 +29,7 @@ class ActionModule(ZarparAction):
     def work(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run the verb for each app; the first failure ends it, and the result says how far each app came."""
         verb = str(self._task.args["verb"])
+        check_own(task_vars, self.reference)  # rollback, undo and status have no preflight
         if verb == "status":
             wanted = [name for name in str(task_vars.get("zarpar_apps") or "").split(",") if name]
             status = self.call("status", {"apps": wanted})
@@ -119,7 +120,7 @@ class ActionModule(ZarparAction):
             statuses = {host: fact(hostvars[host], "zarpar_status") for host in hosts}
             target = release_plan.rollback_target(app["name"], task_vars["inventory_hostname"], statuses)
         request = {"app": app["name"], "by": release_plan.operator(), "to": target}
-        request["force"] = bool(task_vars.get("zarpar_force"))
+        request["force"] = is_yes(task_vars.get("zarpar_force"))
         return self._confirmed(request, self.call("rollback", request))
 
     def _undo(self, app: Answer, _release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:

@@ -97,7 +97,8 @@ def _bug(verb: str, error: Exception) -> dict[str, Any]:
     trace = "".join(traceback.format_exception(error))
     return {
         "failed": True,
-        "msg": f"zarpar-host {verb}: {error!r}\n{trace}",
+        # not its repr, which for UnicodeEncodeError is the whole text
+        "msg": f"zarpar-host {verb}: {type(error).__name__}: {error}\n{trace}",
         "hint": "This is a bug.",
         "kind": "bug",
     }

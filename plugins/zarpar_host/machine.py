@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zarpar_host import health, live
+from zarpar_host import envfile, health, live
 from zarpar_host.errors import HostError
 from zarpar_host.files import replace_link
+from zarpar_host.masking import mask
 from zarpar_host.run import run
 from zarpar_host.state import Live, Places
 
@@ -60,14 +61,23 @@ class Machine:
         return run(["systemctl", "is-active", "--quiet", self.places.unit(slot)], check=False).code == 0
 
     def journal(self, slot: str) -> str:
-        """What a slot's app logged since it was started: to the journal, and to its own file when it has one."""
+        """What a slot's app logged since it was started: to the journal, and to its own file when it has one.
+
+        The secrets of its environment are left out: this is told to the controller, and kept in its logs.
+        """
         shown = run(["systemctl", "show", "-p", "InvocationID", "--value", self.places.unit(slot)], check=False)
         this = shown.out.strip()
         which = [f"_SYSTEMD_INVOCATION_ID={this}", "+", f"INVOCATION_ID={this}"] if this else ["--lines=100"]
         unit = [] if this else ["--unit", self.places.unit(slot)]
         text = middle_out(run(["journalctl", "--no-pager", "--output=cat", *unit, *which], check=False).out)
         log = Path("/var/log/zarpar") / self.places.app / "error.log"
-        return f"{text}\n{log.read_text(errors='replace')[-3000:]}" if log.is_file() else text
+        if log.is_file():
+            text = f"{text}\n{self._masked(slot, log.read_text(errors='replace'))[-3000:]}"
+        return self._masked(slot, text)
+
+    def _masked(self, slot: str, text: str) -> str:
+        file = self.places.slot_file(slot)
+        return mask(text, envfile.parse(file.read_text()) if file.is_file() else {})
 
     def gate(self, slot: str, check: health.Check) -> None:
         """Wait until the app in a slot is healthy. Raises HostError with its log when it is not in time."""
@@ -75,7 +85,8 @@ class Machine:
         try:
             health.gate(lambda limit: health.ask_socket(socket, check, limit), check, lambda: self.slot_alive(slot))
         except HostError as error:
-            error.detail = f"{error.detail}\n{self.journal(slot)}".strip()
+            error.summary = self._masked(slot, error.summary)
+            error.detail = f"{self._masked(slot, error.detail)}\n{self.journal(slot)}".strip()
             raise
 
     def ask_site(self, check: health.Check, tls: bool) -> str:

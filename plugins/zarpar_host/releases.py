@@ -15,7 +15,8 @@ from zarpar_host import envfile, lease, redis, schema, venv
 from zarpar_host.archive import unpack
 from zarpar_host.errors import HostError
 from zarpar_host.files import write_atomic, write_json
-from zarpar_host.run import PATH, run
+from zarpar_host.masking import mask
+from zarpar_host.run import PATH, TAIL, run
 from zarpar_host.state import SLOTS, Places, State, all_apps, load, locked, now, read_history, record, save
 
 FREE_BYTES = 200 * 2**20
@@ -192,7 +193,10 @@ def _check_links(tree: Path) -> None:
 
 
 def command_run(command: str, user: str, tree: Path, values: dict[str, str], limit: float, kind: str) -> str:
-    """Run one of the app's own commands (split into words, no shell) with its environment; returns its output."""
+    """Run one of the app's own commands (split into words, no shell) with its environment; returns its output.
+
+    Its output, in messages too, is without the secrets of that environment.
+    """
     try:
         argv = shlex.split(command)
     except ValueError as error:
@@ -204,16 +208,22 @@ def command_run(command: str, user: str, tree: Path, values: dict[str, str], lim
             hint="Is it among the app's dependencies?",
             kind=kind,
         )
-    done = run([program, *argv[1:]], user=user, cwd=tree, env=values, timeout=limit, check=False)
+    try:
+        done = run([program, *argv[1:]], user=user, cwd=tree, env=values, timeout=limit, check=False)
+    except HostError as error:
+        whole = error.detail if len(error.detail) < TAIL else error.detail.partition("\n")[2]  # no half of a secret
+        error.detail = mask(whole, values)
+        raise
+    said = mask(done.out + done.err, values).strip()[-TAIL:]
     if done.code != 0:
-        raise HostError(f"{kind}: {command!r} failed with code {done.code}", detail=done.tail, kind=kind)
-    return done.tail
+        raise HostError(f"{kind}: {command!r} failed with code {done.code}", detail=said, kind=kind)
+    return said
 
 
 def settings_of(places: Places, release: str) -> dict[str, Any]:
     """release.json of a whole release. Raises HostError for one that is not there (any more)."""
     path = places.release(release) / "release.json"
-    if not path.exists():
+    if "/" in release or release.startswith(".") or not path.exists():
         raise HostError(f"release {release} is not on this host", kind="unknown_release")
     settings: dict[str, Any] = {"schema": {"revisions": [], "tips": []}, **json.loads(path.read_text())}
     settings["app"] = {**OLD_SETTINGS, **settings["app"]}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zarpar_host.errors import HostError
+from zarpar_host.masking import logins
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BASE_ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
@@ -27,8 +28,8 @@ class Completed:
 
     @property
     def tail(self) -> str:
-        """The end of what it printed, for messages."""
-        return (self.out + self.err).strip()[-TAIL:]
+        """The end of what it printed, for messages; logins in addresses are left out."""
+        return logins((self.out + self.err).strip())[-TAIL:]
 
 
 def identity(user: str) -> dict[str, object]:
@@ -85,7 +86,7 @@ def run(
         out, err = process.communicate()
         raise HostError(
             f"{argv[0]} did not end within {timeout:g} s and was stopped",
-            detail=(out + err).strip()[-TAIL:],
+            detail=logins((out + err).strip())[-TAIL:],
             kind="timeout",
         ) from error
     done = Completed(process.returncode, out, err)

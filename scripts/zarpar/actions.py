@@ -22,7 +22,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
 
 from zarpar import compiled, config, services, variables
-from zarpar.errors import ZarparError
+from zarpar.errors import BadData, ZarparError
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "plugins" / "zarpar_host"
@@ -88,7 +88,16 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return config.load_apps(raw)
 
     def reference(self, expression: str) -> Any:
-        """The value of a text that is one whole reference, such as "{{ vault_shop_secret_key }}"."""
+        """The value of a text that is one whole reference, such as "{{ vault_shop_secret_key }}".
+
+        Raises BadData for a secret that Ansible would take for a template: its value would be another one.
+        """
+        name = expression.strip("{} ")
+        if name.startswith("vault_") and variables.is_template(self._templar.available_variables.get(name)):
+            raise BadData(
+                f"the value of {name} holds Jinja's marks ({{{{ or the like), and is not tagged !unsafe",
+                hint=f"Set it anew, which tags it: zarpar secrets ENV set {name}",
+            )
         return self._templar.template(trust_as_template(expression))
 
     def apps_for_host(self, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:

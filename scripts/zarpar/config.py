@@ -27,15 +27,25 @@ ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 # Where the Redis of an app listens unless it is said: below the ports that a Linux host takes for its own connections.
 REDIS_PORTS = range(20_000, 30_000)
 REDIS_LEAST_MB = 8  # an empty one needs about 1
-ONE_LINE = r"^[^\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z"
+# No control characters (C1 too: a terminal takes them for escapes), no line ends of Unicode, no marks that turn the
+# direction of reading, no half surrogates and non-characters, which UTF-8 or systemd refuse.
+NOT_IN_A_LINE = (
+    r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufeff\ufffe\uffff"
+)
+ONE_LINE = rf"^[^{NOT_IN_A_LINE}]*\Z"
+# An environment may hold any text that systemd takes: lines and tabs, and no other control character.
+NOT_IN_ENV = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef]")
+PASSWORD = r"^[ -~]*\Z"  # noqa: S105 - PostgreSQL's clients write other characters in another way (SASLprep)
+LARGEST_VALUE, LARGEST_ENV = 100_000, 1_000_000  # bytes; the kernel takes 128 KiB for one, and 2 MB for all
 
 # Names of accounts, services and folders that exist on a Debian host: an app may not take them over.
 RESERVED_NAMES = frozenset(
     """
     root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody sshd messagebus
     systemd-network systemd-resolve systemd-timesync systemd-journal systemd-coredump postgres redis valkey
-    nginx certbot zarpar deploy admin sudo adm staff users shadow utmp video audio disk tty dialout docker ssl-
-    cert crontab ssh polkitd uuidd tcpdump fail2ban debian-exim operator src ftp
+    nginx certbot zarpar deploy admin sudo adm staff users shadow utmp video audio disk tty dialout docker ssl-cert
+    crontab ssh polkitd uuidd tcpdump fail2ban debian-exim operator src ftp kmem tape fax voice cdrom floppy dip sasl
+    plugdev nogroup kvm render input sgx netdev lxd incus libvirt wheel mysql systemd-oom
     """.split()  # noqa: SIM905 - easier to read and to extend
 )
 # Set by Zarpar for every app, or able to change what the start of an app means.
@@ -49,6 +59,11 @@ RESERVED_ENV = frozenset(
 Text = Annotated[str, StringConstraints(pattern=ONE_LINE, max_length=4096)]
 Domain = Annotated[str, StringConstraints(pattern=DOMAIN)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+Password = Annotated[str, StringConstraints(pattern=PASSWORD, max_length=500), Field(repr=False)]
+
+
+class Referred(str):
+    """A text that was said by a reference to another variable: it may be a secret, and is never shown."""
 
 
 class Model(BaseModel):
@@ -62,7 +77,7 @@ class Source(Model):
     """Where the code is: a Git repository's address, or a checkout on the controller."""
 
     repo: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@:/._~+%-]{2,499}\Z")] = ""
-    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/~][^\x00-\x1f\x7f]{0,499}\Z")] = ""
+    path: Annotated[str, StringConstraints(pattern=rf"^[A-Za-z0-9._/~][^{NOT_IN_A_LINE}]{{0,499}}\Z")] = ""
     ref: Annotated[str, StringConstraints(pattern=REF)] = "HEAD"
 
     @model_validator(mode="after")
@@ -73,6 +88,14 @@ class Source(Model):
             raise ValueError("ref: a range of commits is not a release")
         if "::" in self.repo:
             raise ValueError("repo: git's helper protocols (name::address) are not allowed")
+        if re.search(r"(://|@)-", self.repo):
+            raise ValueError("repo: a host's name does not begin with a dash")
+        login = re.match(r"([a-z+]+)://([^/@]*)@", self.repo)
+        if login and (login.group(1).startswith("http") or ":" in login.group(2)):
+            raise ValueError(
+                "repo: an address with a login in it would be shown in process lists and messages; use an SSH key"
+                " (git@host:me/app.git), or leave the login out and let git ask its own credential helper"
+            )
         return self
 
 
@@ -135,10 +158,10 @@ class App(Model):
     wsgi: Annotated[str, StringConstraints(pattern=rf"^({DOTTED}:{DOTTED}(\(\))?)?\Z")] = ""
     python: Annotated[str, StringConstraints(pattern=r"^(3\.[0-9]{1,2}(\.[0-9]{1,2})?)?\Z")] = ""
     database: Literal["", "postgres"] = ""
-    database_password: Annotated[str, Field(max_length=500, repr=False)] = ""
+    database_password: Password = ""
     redis: Literal["", "cache", "broker"] = ""
     redis_memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[MG]\Z")] = "128M"
-    redis_password: Annotated[str, Field(max_length=500, repr=False)] = ""
+    redis_password: Password = ""
     redis_port: Annotated[int, Field(ge=1024, le=65_535)] | Literal["auto"] = "auto"
     migrate: Text = ""
     migration: Migration = Migration()
@@ -170,7 +193,7 @@ class App(Model):
         if both:
             raise ValueError(f"uploads: {min(both)} is served as static already")
         for url in [*self.static, *self.uploads]:
-            if ".." in url or url.startswith("/.well-known/"):
+            if ".." in url or url.startswith(("/.well-known/", "/zarpar-")):
                 raise ValueError(f"static, uploads: {url} cannot be served")
         for path in [*self.static.values(), *self.uploads.values()]:
             if ".." in path.split("/"):
@@ -181,6 +204,8 @@ class App(Model):
             raise ValueError("env.REDIS_URL: this name is set by Zarpar, because the app has redis")
         if self.redis_memory.endswith("M") and int(self.redis_memory[:-1]) < REDIS_LEAST_MB:
             raise ValueError(f"redis_memory: {self.redis_memory} is too little; at least {REDIS_LEAST_MB}M")
+        if sum(len(name) + len(str(value).encode()) + 2 for name, value in self.env.items()) > LARGEST_ENV:
+            raise ValueError(f"env: all values together are longer than {LARGEST_ENV:,} bytes")
         return self
 
     def port_of_redis(self, name: str) -> int:
@@ -213,10 +238,12 @@ def _check_env(name: str, value: str | int) -> None:
         raise ValueError("env: a name may have letters, digits and _, and may not begin with a digit")
     if name in RESERVED_ENV or name.startswith("ZARPAR_"):
         raise ValueError(f"env.{name}: this name is set by Zarpar")
-    if isinstance(value, str) and re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value):
-        raise ValueError(f"env.{name}: the value has a control character")
-    if isinstance(value, str) and len(value) > 100_000:
-        raise ValueError(f"env.{name}: the value is longer than 100,000 characters")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"env.{name}: the number is too large; write it in quotes")
+    if isinstance(value, str) and (NOT_IN_ENV.search(value) or any(ord(char) & 0xFFFE == 0xFFFE for char in value)):
+        raise ValueError(f"env.{name}: the value has a control character, or one that is not a character of Unicode")
+    if isinstance(value, str) and len(value.encode()) > LARGEST_VALUE:
+        raise ValueError(f"env.{name}: the value is longer than {LARGEST_VALUE:,} bytes")
 
 
 def load_apps(raw: object) -> dict[str, App]:
@@ -285,13 +312,15 @@ WORDS = {
 def _say(where: str, error: dict[str, Any]) -> str:
     """One line for one pydantic error: the path of the key and what is wrong with it; a secret is never shown."""
     path = where
-    secret = error["loc"][:1] in (("env",), ("database_password",), ("redis_password",))
+    # an address may hold a login, which is one of the reasons to refuse it
+    secret = error["loc"][:1] == ("env",) or any(re.search("password|repo", str(part)) for part in error["loc"])
     for part in error["loc"][:2] if secret else error["loc"]:
         if isinstance(part, int):
             path += f"[{part}]"
         elif re.fullmatch(r"[A-Za-z_][\w-]*|/[\w./-]*", str(part)) and not str(part).startswith("constrained-"):
             path += f".{part}"
     words = WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    secret = secret or isinstance(error["input"], Referred)
     shown = "" if secret or not isinstance(error["input"], str | int | float) else f" {str(error['input'])[:60]!r}"
     return f"{path}:{shown if error['type'] == 'string_pattern_mismatch' else ''} {words}"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zarpar import plan
+from zarpar.diagnosis import without_tags
 from zarpar.errors import BadData
 from zarpar.plan import Environment
 
@@ -80,7 +81,7 @@ def load(checkout: Path, target: Environment, *, limit: str = "", ask_vault_pass
         return _load(target.inventory, limit, passwords, ask_vault_pass)
     except AnsibleError as error:
         hint = "Name the file with the vault's password: export ANSIBLE_VAULT_PASSWORD_FILE=PATH"
-        summary = str(error).splitlines()[0]
+        summary = without_tags(str(error).splitlines()[0])
         raise BadData(summary, hint=hint if "vault" in summary.lower() or "ecrypt" in summary else "") from error
 
 
@@ -93,6 +94,8 @@ def _load(inventory: Path, limit: str, passwords: list[str], ask_vault_pass: boo
     from ansible.vars.hostvars import HostVars
     from ansible.vars.manager import VariableManager
 
+    from zarpar import variables
+
     init_plugin_loader()
     loader = DataLoader()
     known = list(constants.DEFAULT_VAULT_IDENTITY_LIST)
@@ -104,6 +107,8 @@ def _load(inventory: Path, limit: str, passwords: list[str], ask_vault_pass: boo
     manager = InventoryManager(loader=loader, sources=[str(inventory)])
     source = VariableManager(loader=loader, inventory=manager)
     HostVars(inventory=manager, variable_manager=source, loader=loader)  # from here on the variables have `hostvars`
+    for host in manager.get_hosts():
+        variables.check_host_name(host.name)
     found = {host.name: source.get_vars(host=host) for host in manager.get_hosts()}
     manager.subset(limit or None)
     meant = {host.name for host in manager.get_hosts()}
@@ -143,8 +148,23 @@ def _server(name: str, its: Mapping[str, Any], loader: Any) -> Server:
         groups=frozenset(str(group) for group in its.get("group_names", [])),
         program=program,
         options=tuple(options),
-        others_reach=str(templar.template(its["zarpar_address"])) if its.get("zarpar_address") else "",
+        others_reach=_reached_by_others(its, templar),
     )
+
+
+def _reached_by_others(its: Mapping[str, Any], templar: Any) -> str:
+    """zarpar_address, as the playbooks take it: data, but for a whole reference to a variable."""
+    from ansible.template import trust_as_template
+
+    from zarpar import variables
+
+    def resolve(expression: str) -> Any:
+        return templar.template(trust_as_template(expression))
+
+    if not its.get("zarpar_address"):
+        return ""
+    variables.check_own({"zarpar_address": its["zarpar_address"]}, resolve)
+    return str(variables.literal("zarpar_address", its["zarpar_address"], resolve))
 
 
 def as_root(argv: Sequence[str], *, ask: bool = False) -> str:

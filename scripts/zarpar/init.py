@@ -127,7 +127,7 @@ def _is_host(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return bool(re.fullmatch(rf"({config.LABEL}\.)*{config.LABEL}", text))
-    return True
+    return re.fullmatch(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9._-]+)?", text) is not None  # ipaddress takes any name after a %
 
 
 def _path(folder: Path, inventory: Path) -> str:

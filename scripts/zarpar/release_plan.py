@@ -17,7 +17,7 @@ from zarpar.errors import BadData
 
 def selected(apps: Mapping[str, App], wanted: object) -> list[str]:
     """The names of the apps that the run is for: all, or those of `zarpar_apps` (a list, or "a,b")."""
-    words = wanted.split(",") if isinstance(wanted, str) else list(wanted or [])  # type: ignore[call-overload]
+    words = wanted if isinstance(wanted, list) else str(wanted or "").split(",")
     names = [str(word).strip() for word in words if str(word).strip()]
     for name in names:
         if name not in apps:

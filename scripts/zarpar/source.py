@@ -47,12 +47,7 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
     """
     ref = ref or app.source.ref
     key = f"apps.{name}.source"
-    if app.source.path:
-        folder = (inventory / Path(app.source.path).expanduser()).resolve()
-        if not folder.is_dir():
-            raise BadData(f"{key}.path: there is no folder {folder}")
-    else:
-        folder = _mirror(key, app.source.repo)
+    folder = _folder(key, inventory, app.source.path) if app.source.path else _mirror(key, app.source.repo)
     inside = _git(folder, "rev-parse", "--show-prefix")
     if inside.returncode != 0:
         raise BadData(
@@ -146,6 +141,17 @@ def _one_line(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]", " ", text)[:200]
 
 
+def _folder(key: str, inventory: Path, path: str) -> Path:
+    try:
+        folder = (inventory / Path(path).expanduser()).resolve()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user (~name), a name that no folder can have
+        raise BadData(f"{key}.path: {path[:60]!r} is not a folder ({error.__class__.__name__})") from None
+    if not is_folder:
+        raise BadData(f"{key}.path: there is no folder {folder}")
+    return folder
+
+
 def _mirror(key: str, repo: str) -> Path:
     """A bare mirror of a repository in the cache, brought up to date; one process at a time."""
     folder = cache_folder() / "repos" / f"{hashlib.sha256(repo.encode()).hexdigest()[:20]}.git"
@@ -159,10 +165,14 @@ def _mirror(key: str, repo: str) -> Path:
     if done.returncode != 0:
         raise BadData(
             f"{key}.repo: git cannot read {repo}",
-            detail=done.stderr.strip()[-1000:],
+            detail=_without_logins(done.stderr).strip()[-1000:],  # Git's own settings may have put one in
             hint=f"Try it by hand: git ls-remote {shlex.quote(repo)}",
         )
     return folder
+
+
+def _without_logins(text: str) -> str:
+    return re.sub(r"(?<!ssh)(://)[^/\s@]+@", r"\1****@", text)
 
 
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

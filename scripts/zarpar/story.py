@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from zarpar.diagnosis import Failure, diagnose, explain, own_part, plain
+from zarpar.diagnosis import Failure, diagnose, explain, own_part, plain, without_tags
 from zarpar.errors import Exit
 
 SERVING = frozenset({"active", "unchanged"})
@@ -104,7 +104,7 @@ class Story:
 
     def feed(self, event: Mapping[str, Any]) -> list[Moment]:
         """Take in one event; return what there is to say about it, in order."""
-        text = plain(str(event.get("stdout") or "")).strip("\n")
+        text = without_tags(plain(str(event.get("stdout") or ""))).strip("\n")
         output: list[Moment] = [Output(text)] if text else []
         if event.get("event") in ("verbose", "error"):
             self._said.extend(text.splitlines())

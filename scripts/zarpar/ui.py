@@ -171,7 +171,7 @@ class Ui:
         for column in columns:
             table.add_column(column, justify="right" if column == "Seconds" else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+            table.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
         self._print(table)
 
     def result(self, facts: dict[str, Any]) -> None:
@@ -330,7 +330,8 @@ def _state(facts: Mapping[str, Any]) -> tuple[str | Text, ...]:
     last = _last(facts.get("last") or {})
     if not live:
         return "", Text("no release yet", "dim"), "", last, certificate
-    healthy = Text("healthy", "green") if facts.get("healthy") else Text(f"ill: {facts.get('problem')}", "red")
+    problem = plain(str(facts.get("problem")))  # the app's own words
+    healthy = Text("healthy", "green") if facts.get("healthy") else Text(f"ill: {problem}", "red")
     if facts.get("watched"):
         healthy.append(", watched", "yellow")
     slots = ", ".join(f"{slot} {plain(str(word))}" for slot, word in sorted((facts.get("slots") or {}).items()))

@@ -7,6 +7,7 @@ The one exception: a text that is a whole reference to another variable, as secr
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,24 +22,35 @@ from zarpar import config
 from zarpar.errors import BadData
 
 REFERENCE = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*\s*\}\}")
-# What a person or the wrapper may give to a run, and what an inventory may say of a host.
-OWN_VARIABLES = frozenset(
-    {
-        "zarpar_apps",
-        "zarpar_ref",
-        "zarpar_wait_lock",
-        "zarpar_release",
-        "zarpar_force",
-        "zarpar_deploy",
-        "zarpar_address",
-    }
-)
+YES_OR_NO = r"(?i:yes|no|true|false)?"
+# What a person or the wrapper may give to a run, and what an inventory may say of a host: the forms.
+OWN_VARIABLES = {
+    "zarpar_apps": r"[a-z0-9, -]*",  # or a list of names; whether there are such apps is seen later
+    "zarpar_ref": rf"({config.REF})?",
+    "zarpar_wait_lock": r"[0-9]{0,5}",
+    "zarpar_release": r"([0-9a-f]{8}-[0-9a-f]{6})?",
+    "zarpar_force": YES_OR_NO,
+    "zarpar_deploy": r"[0-9a-f]{0,32}",
+    "zarpar_address": r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}|::[0-9a-f:.]*|",
+}
+# Names of hosts are written into files (pg_hba.conf), and are patterns to Ansible.
+HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
 MARKS = ("{{", "{%", "{#")
 
 
 def has_jinja(text: str) -> bool:
     """Whether a text holds an opening mark of Jinja."""
     return any(mark in text for mark in MARKS)
+
+
+def is_template(value: object) -> bool:
+    """Whether Ansible would evaluate a value that is no whole reference to another variable."""
+    return (
+        isinstance(value, str)
+        and has_jinja(value)
+        and is_trusted_as_template(value)
+        and not REFERENCE.fullmatch(value.strip())
+    )
 
 
 def literal(path: str, value: Any, resolve: Callable[[str], Any]) -> Any:
@@ -84,7 +96,7 @@ def _reference(path: str, text: str, resolve: Callable[[str], Any]) -> Any:
         ) from error
     if not isinstance(resolved, str | int):
         raise BadData(f"{path}: the variable {name} is not a text")
-    return str(resolved)
+    return config.Referred(resolved)
 
 
 def database_host(host: str, task_vars: Mapping[str, Any]) -> str:
@@ -124,9 +136,51 @@ def database_url(name: str, app: config.App, task_vars: Mapping[str, Any]) -> st
 
 
 def address_of(host: str, task_vars: Mapping[str, Any]) -> str:
-    """How other hosts reach a host of the inventory: zarpar_address, else ansible_host, else its name."""
+    """How other hosts reach a host of the inventory: zarpar_address, else ansible_host, else its name.
+
+    Raises BadData for what is no address: it goes into DATABASE_URL and PostgreSQL's configuration.
+    """
     its = task_vars.get("hostvars", {}).get(host, {})
-    return str(its.get("zarpar_address") or its.get("ansible_host") or host)
+    address = str(its.get("zarpar_address") or its.get("ansible_host") or host)
+    if not re.fullmatch(OWN_VARIABLES["zarpar_address"], address):
+        raise BadData(f"zarpar_address of {host}: {address[:60]!r} is not an address that other hosts can use")
+    return address
+
+
+def check_host_name(name: object) -> None:
+    """Raise BadData for a name that cannot be written into a file, or means something else to Ansible."""
+    if isinstance(name, str) and (HOST_NAME.fullmatch(name) or _is_address(name)):
+        return
+    raise BadData(
+        f"inventory: {str(name)[:60]!r} is not a host's name",
+        hint="Letters, digits, dots, dashes and _, first a letter or digit; the address goes into ansible_host.",
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def check_own(task_vars: Mapping[str, Any], resolve: Callable[[str], Any]) -> None:
+    """Raise BadData for a variable zarpar_x that is none of ours, or does not have its form."""
+    for name in sorted(name for name in task_vars if name.startswith("zarpar_")):
+        if name not in OWN_VARIABLES:
+            raise BadData(f"{name}: there is no such variable")
+        value = literal(name, task_vars[name], resolve)
+        values = value if name == "zarpar_apps" and isinstance(value, list) else [value]
+        for one in values:
+            text = "" if one is None else str(one)
+            if isinstance(one, list | dict) or not re.fullmatch(OWN_VARIABLES[name], text):
+                raise BadData(f"{name}: {text[:60]!r} has a form that is not allowed here")
+
+
+def is_yes(value: object) -> bool:
+    """What a person means by zarpar_force=no, which is a text."""
+    return str(value or "").lower() in ("yes", "true")
 
 
 class RoleVariables:
@@ -151,10 +205,19 @@ class RoleVariables:
             values = {name: literal(name, task_vars[name], resolve) for name in sorted(mine & set(spec))}
             problems = ArgumentSpecValidator(_settable(spec)).validate(values).error_messages
             if problems:
-                raise BadData(f"role {role}: {problems[0]}", hint=f"Its variables: roles/{role}/README.md")
-        for name in sorted(name for name in task_vars if name.startswith("zarpar_")):
-            if name not in OWN_VARIABLES:
-                raise BadData(f"{name}: there is no such variable")
+                raise BadData(f"role {role}: {_said(problems[0])}", hint=f"Its variables: roles/{role}/README.md")
+        check_own(task_vars, resolve)
+
+    def mine(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of a host's variables that this checks, and its apps: what need not be checked twice."""
+        prefixes = ("zarpar_", *(f"{role}_" for role in self.specs))
+        return {name: value for name, value in task_vars.items() if name == "apps" or name.startswith(prefixes)}
+
+
+def _said(problem: str) -> str:
+    """Ansible's words for a wrong value, in one line and without the value, which may be anything."""
+    text = re.sub(r"( convert to \w+)\b.*|, got: .*", r"\1", problem, flags=re.DOTALL)
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:300]
 
 
 def _settable(spec: Mapping[str, Any]) -> dict[str, Any]:

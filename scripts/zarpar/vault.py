@@ -144,10 +144,11 @@ def _scalar(value: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes a tagged scalar (!unsafe, !vault) for its text."""
+    """Takes a tagged scalar (!unsafe, !vault) for its text; Ansible knows no other tag, and would show it."""
 
 
-_Loader.add_multi_constructor("!", lambda _loader, _tag, node: getattr(node, "value", None))
+for _tag in ("!unsafe", "!vault", "!vault-encrypted"):
+    _Loader.add_constructor(_tag, lambda _loader, node: getattr(node, "value", None))
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         host="e2e1",
         address="10.77.0.121",
         domain="notes.e2e.example.test",
-        more_names=["www.notes.e2e.example.test", "board.e2e.example.test"],
+        more_names=["www.notes.e2e.example.test", "board.e2e.example.test", "hostile.e2e.example.test"],
         secret=f"canary-{secrets.token_hex(16)}",
     )
     site.world.up()

@@ -91,6 +91,20 @@ CASES = {
     "no such variable of role redis": (APP + "redis_maxmemory: 1G\n", "redis_maxmemory: role redis has no such"),
     "swap's form": (APP + "base_swap: lots\n", "base_swap: give auto, off or a size"),
     "user's name": (APP + "base_users: [{name: root, keys: []}]\n", "base_users"),
+    "user's key in two lines": (
+        APP + 'base_users: [{name: al, keys: ["ssh-ed25519 AAAAC3 a\\nssh-rsa AAAAB3"]}]\n',
+        "base_users: a key is one line",
+    ),
+    "no such CA file": (APP + "certbot_ca_file: nowhere.pem\n", "certbot_ca_file: there is no such file"),
+    "index with a variable": (APP + "python_index_url: 'https://x/${HOME}'\n", "python_index_url: not an http"),
+    "sizes of batches": (APP + "app_release_rollout: [1, lots]\n", "app_release_rollout: give numbers"),
+    "waiting": (APP + "zarpar_wait_lock: soon\n", "zarpar_wait_lock: 'soon' has a form"),
+    "Jinja in an own variable": (APP + "zarpar_address: \"{{ lookup('pipe', 'id') }}\"\n", "zarpar_address: Jinja"),
+    "login in an address": (APP.replace("path: repo", "repo: 'https://a:b@example.com/x'"), "an address with a login"),
+    "Jinja in a secret": (
+        APP + "    env: {A: \"{{ vault_a }}\"}\nvault_a: \"{{ lookup('pipe', 'id') }}\"\n",
+        "the value of vault_a holds Jinja",
+    ),
     "no app": ("apps: {}\n", "apps: no app is defined"),
 }
 
@@ -128,6 +142,29 @@ def test_redis_of_several_hosts(inventory: Path, group: str, keys: str, expected
     hosts = (HOSTS % "one").replace("web: {hosts: {", "web: {hosts: {two: {ansible_host: 192.0.2.3}, ")
     (inventory / "hosts.yml").write_text(f"{hosts}    {group}\n")
     done = play(inventory, APP + "".join(f"    {key}\n" for key in keys.split(", ")))
+    assert expected in done.stdout + done.stderr, done.stdout + done.stderr
+    assert "UNREACHABLE" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "expected"),
+    [
+        ("two", "base_timezone: 'a; b'", "base_timezone: not the name of a time zone"),
+        ("two", "base_users: [{name: al, sudo: perhaps}]", "role base"),
+        ("two", 'zarpar_address: "x\'\\ny"', "zarpar_address"),
+        ("two", "apps: {shop: {}}", "apps.shop.domains: is required"),
+        ('"two\\nhost all all 0.0.0.0/0 trust"', "", "is not a host's name"),
+        ('"two:!one"', "", "is not a host's name"),
+    ],
+)
+def test_every_host_is_checked_before_one_is_touched(inventory: Path, name: str, variables: str, expected: str) -> None:
+    """The check runs once, for all hosts: what is said of the second one counts too."""
+    (inventory / "hosts.yml").write_text(HOSTS % name)
+    if variables:
+        (inventory / "host_vars").mkdir()
+        (inventory / "host_vars" / "two.yml").write_text(f"{variables}\n")
+    done = play(inventory, APP)
+    assert done.returncode != 0
     assert expected in done.stdout + done.stderr, done.stdout + done.stderr
     assert "UNREACHABLE" not in done.stdout
 

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from zarpar import lab
+from zarpar.vault import with_value
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "notes"
@@ -65,13 +66,14 @@ class Running:
         out, err = self.process.communicate(timeout=limit)
         return Done(self.argv, self.process.returncode, out, err, time.monotonic() - self.begin)
 
-    def kill(self) -> None:
+    def kill(self) -> Done:
         """Kill it and all that it started, at once: no handler runs."""
         tree = descendants(self.process.pid)
         for pid in [self.process.pid, *tree]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.process.communicate()
+        out, err = self.process.communicate()
+        return Done(self.argv, self.process.returncode, out, err, time.monotonic() - self.begin)
 
 
 @dataclass
@@ -173,18 +175,16 @@ class World:
         described = {"debian": host.get("debian", 13), "names": host.get("names", [])}
         return {"ansible_host": host["address"], **({"lab": described} if self.is_lab else {})}
 
-    def keep_secret(self, values: Mapping[str, str]) -> None:
+    def keep_secret(self, values: Mapping[str, str], word: str = "open sesame") -> None:
         """Write these variables into vault.yml, encrypted; the commands of this world can open it."""
         password = self.folder / "vault-password"
-        password.write_text("open sesame\n")
+        password.write_text(f"{word}\n")
         password.chmod(0o600)
         vault = self.inventory / "group_vars" / "all" / "vault.yml"
         vault.parent.mkdir(parents=True, exist_ok=True)
         self.environment["ANSIBLE_VAULT_PASSWORD_FILE"] = str(password)
         argv = [str(BIN / "ansible-vault"), "encrypt", "--output", str(vault), "-"]
-        subprocess.run(
-            argv, input=yaml.safe_dump(dict(values)), text=True, check=True, env=self._environment(), timeout=60
-        )
+        subprocess.run(argv, input=_vault_text(values), text=True, check=True, env=self._environment(), timeout=60)
 
     def add_app(self, name: str, domains: Sequence[str], **keys: Any) -> App:
         """Describe an app like the example, and copy the example into a repository of its own."""
@@ -319,6 +319,11 @@ class World:
         status, body = self.visit(host, f"{'https' if tls else 'http'}://{domain}/health")
         assert status == 200, f"{domain}/health answered {status}: {body[:300]}"
         return str(json.loads(body)["release"])
+
+
+def _vault_text(values: Mapping[str, str]) -> str:
+    """As `zarpar secrets` writes it: a text that holds Jinja's marks is tagged."""
+    return "".join(with_value("", name, value) for name, value in values.items())
 
 
 def clean_environment() -> dict[str, str]:

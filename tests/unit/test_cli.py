@@ -119,7 +119,7 @@ def test_an_interrupted_deploy(fake: FakeRunner, capsys: pytest.CaptureFixture[s
     ("words", "said"),
     [
         (["deploy", "nosuch"], "no environment is called 'nosuch'\n  Known: lab, prod."),
-        (["deploy", "./nosuch"], "./nosuch is no inventory folder"),
+        (["deploy", "./nosuch"], "'./nosuch' is no inventory folder"),
         (["deploy", "prod", "--ref", "a..b"], "--ref: 'a..b' is a range"),
         (["deploy", "prod", "--ref=-x"], "--ref: '-x' is not allowed"),
         (["deploy", "prod", "--ref", "{{ x }}"], "--ref: '{{ x }}' is not allowed"),

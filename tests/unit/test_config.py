@@ -141,6 +141,14 @@ def test_secret_is_not_in_the_message() -> None:
         assert "CANARY" not in f"{caught.value.summary} {caught.value.detail} {caught.value.hint}"
 
 
+def test_a_value_that_was_referred_to_is_not_in_the_message() -> None:
+    for path, value in [("domains", [config.Referred("CANARY")]), ("migrate", config.Referred("CANARY\n"))]:
+        with pytest.raises(BadData) as caught:
+            config.load_apps(with_value(path, value))
+        assert f"apps.shop.{path}" in caught.value.summary
+        assert "CANARY" not in f"{caught.value.summary} {caught.value.detail} {caught.value.hint}"
+
+
 UNSAFE = {*map(chr, range(32)), "\x7f", "\u2028", "\u202e"}
 
 

@@ -185,4 +185,4 @@ def test_every_variable_of_the_wrapper_is_known_to_the_preflight() -> None:
     choices = Choices(("shop",), "main", wait_lock=5, release="3f2a9c1d-a1b2c3", force=True, deploy="d1")
     given = plan.extra_vars(choices)
     assert len(given) == 6
-    assert set(given) <= OWN_VARIABLES
+    assert set(given) <= set(OWN_VARIABLES)
