@@ -34,8 +34,9 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
     """Make a release ready to start: its tree, its environment file, its virtual environment, its build commands.
 
     request: app (normalised, with env), release {id, tree, commit, subject, author, wsgi, worker_class, migrate, by}
-    and archive {sha256, size}, whose bytes follow on the stream. Without an archive the answer is "needed": send it. Running
-    it again is safe at any point: a release counts only with its release.json, which is written last.
+    and archive {sha256, size}, whose bytes follow on the stream. Without an archive the answer is "needed": send
+    it. Running it again is safe at any point: a release counts only with its release.json, which is written last.
+    The answer's `notes` are for people.
     """
     app, release = request["app"], request["release"]
     places = Places(app["name"], root)

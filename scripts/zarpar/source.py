@@ -10,14 +10,17 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from zarpar import lockfiles, pythons, weblines
 from zarpar.config import App
 from zarpar.errors import BadData
 
 GIT_LIMIT = 600
+READ = ("Procfile", "manage.py", "requirements.txt", *pythons.FILES)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Commit:
     dirty: bool
     wsgi: str
     migrate: str
+    inside: str  # the app's folder in a mirror, which has no folders of its own
+    worker_class: str
+    python: str
+    requires: str
+    notes: list[str]
 
 
 def cache_folder() -> Path:
@@ -55,19 +63,24 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
             detail=inside.stderr.strip(),
             hint=f"cd {shlex.quote(str(folder))} && git init && git add -A && git commit -m 'First version'",
         )
-    prefix = inside.stdout.strip().rstrip("/")
+    prefix = app.source.folder or inside.stdout.strip().rstrip("/")
+    below = app.source.folder or "."
     found = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if found.returncode != 0:
         raise BadData(f"{key}.ref: {ref} is not a commit, branch or tag of {app.source.repo or folder}")
     # a checkout may hold more than the app: its release is named after the last commit that touched the app
     tip = found.stdout.strip()
-    commit = (_git(folder, "log", "-1", "--format=%H", tip, "--", ".").stdout.strip() if prefix else "") or tip
+    commit = (_git(folder, "log", "-1", "--format=%H", tip, "--", below).stdout.strip() if prefix else "") or tip
     tree = _git(folder, "rev-parse", "--verify", "--quiet", f"{commit}:{prefix}").stdout.strip()
     if not tree:
-        raise BadData(f"{key}.path: {prefix} does not exist in {ref}", hint="Is it committed?")
+        what = "folder" if app.source.folder else "path"
+        raise BadData(f"{key}.{what}: {prefix} does not exist in {ref}", hint="Is it committed?")
     subject, author = _git(folder, "log", "-1", "--format=%s%x00%an", commit).stdout.rstrip("\n").split("\0")
     changes = _git(folder, "status", "--porcelain", "--", ".").stdout if app.source.path else ""
     processes = parse_procfile(_git(folder, "show", f"{tree}:Procfile").stdout)
+    said = _said(folder, tree)
+    web = weblines.read(processes.get("web", ""))
+    wish = pythons.wish(app.python, said)
     return Commit(
         folder=str(folder),
         commit=commit,
@@ -75,8 +88,13 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
         subject=_one_line(subject),
         author=_one_line(author),
         dirty=bool(changes.strip()),
-        wsgi=app.wsgi or wsgi_of(processes.get("web", "")) or "wsgi:app",
+        wsgi=app.wsgi or web.target or _django_wsgi(folder, tree, said) or "wsgi:app",
         migrate=app.migrate or processes.get("release", ""),
+        inside=app.source.folder,
+        worker_class=app.gunicorn.worker_class or web.worker_class or "gthread",
+        python=wish.version,
+        requires=wish.requires,
+        notes=[note for note in (wish.note, lockfiles.note(said), web.note) if note],
     )
 
 
@@ -99,18 +117,25 @@ def release_id(app: App, source: Commit, services: Sequence[str] = ()) -> str:
             "redis",
         }
     )
-    text = json.dumps([1, source.tree, source.wsgi, source.migrate, matters, *services], sort_keys=True)
+    said = [2, source.tree, source.wsgi, source.worker_class, source.migrate, matters, *services]
+    text = json.dumps(said, sort_keys=True)
     return f"{source.commit[:8]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def archive(source: Commit) -> bytes:
     """The tree as a compressed tar archive; the same bytes each time."""
-    made = subprocess.run(  # noqa: S603 - fixed words and a commit's hash
-        ["git", "-C", source.folder, "archive", "--format=tar", source.commit],  # noqa: S607
-        capture_output=True,
-        check=False,
-        timeout=GIT_LIMIT,
-    )
+    with tempfile.TemporaryDirectory() as tree:
+        where = ["-C", source.folder]
+        if source.inside:  # git archives the folder that it stands in, with the commit's own time
+            standing = Path(tree) / source.inside
+            standing.mkdir(parents=True)
+            where = [f"--git-dir={source.folder}", f"--work-tree={tree}", "-C", str(standing)]
+        made = subprocess.run(  # noqa: S603 - fixed words, a commit's hash and a folder's checked name
+            ["git", *where, "archive", "--format=tar", source.commit],  # noqa: S607
+            capture_output=True,
+            check=False,
+            timeout=GIT_LIMIT,
+        )
     if made.returncode != 0:
         raise BadData(f"git archive failed in {source.folder}", detail=made.stderr.decode(errors="replace").strip())
     return gzip.compress(made.stdout, compresslevel=5, mtime=0)
@@ -122,14 +147,38 @@ def parse_procfile(text: str) -> dict[str, str]:
     return {match.group(1): match.group(2).strip() for match in found if match}
 
 
-def wsgi_of(command: str) -> str:
-    """The `module:callable` of a Procfile's gunicorn line; empty when it has none."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return ""
-    named = [word for word in words if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*(\(\))?", word)]
-    return named[-1] if named and "gunicorn" in command else ""
+def _said(folder: Path, tree: str) -> dict[str, str]:
+    """The files of a tree that say how it is run, by name, and the names (only) of its lock files."""
+    names = _git(folder, "ls-tree", "--full-tree", "--name-only", tree).stdout.splitlines()
+    return {**dict.fromkeys(set(lockfiles.NAMES) & set(names), ""), **_texts(folder, tree, set(READ) & set(names))}
+
+
+def _texts(folder: Path, tree: str, names: Iterable[str]) -> dict[str, str]:
+    """The contents of some files of a tree, asked for in one call."""
+    wanted = sorted(names)
+    texts = {}
+    data = subprocess.run(  # noqa: S603 - fixed words; bytes, because the answer counts them
+        ["git", "-C", str(folder), "cat-file", "--batch"],  # noqa: S607
+        input="".join(f"{tree}:{name}\n" for name in wanted).encode(),
+        capture_output=True,
+        check=False,
+        timeout=GIT_LIMIT,
+    ).stdout
+    for name in wanted:
+        head, _, data = data.partition(b"\n")
+        kind, size = [*head.split(), b"", b""][1:3]
+        if size.isdigit():
+            if kind == b"blob":
+                texts[name] = data[: int(size)].decode(errors="replace")
+            data = data[int(size) + 1 :]
+    return texts
+
+
+def _django_wsgi(folder: Path, tree: str, said: dict[str, str]) -> str:
+    """Of a Django project without a web line: the wsgi.py beside the settings that manage.py names."""
+    project = weblines.django_settings(said.get("manage.py", "")).partition(".")[0]
+    file = f"{project}/wsgi.py"
+    return f"{project}.wsgi:application" if project and _texts(folder, tree, [file]) else ""
 
 
 def as_facts(source: Commit) -> dict[str, object]:

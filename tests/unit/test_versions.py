@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+
 from zarpar_host import versions
 
 LINUX = {
@@ -112,7 +113,8 @@ def test_extra() -> None:
 
 
 @pytest.mark.parametrize(
-    "marker", ["python_version", "sys_platform ==", "(os_name == 'nt'", "weather == 'sunny'", "os_name == 'nt' 'x'", "$"]
+    "marker",
+    ["python_version", "sys_platform ==", "(os_name == 'nt'", "weather == 'sunny'", "os_name == 'nt' 'x'", "$"],
 )
 def test_what_is_no_marker_is_refused(marker: str) -> None:
     with pytest.raises(ValueError, match=r"marker"):
