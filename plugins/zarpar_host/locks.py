@@ -226,8 +226,8 @@ def _walk(
         if best is None:
             continue  # pip, setuptools and the like, which Poetry did not lock
         found[packages.index(best)] = best
-        names = _of_extras(best, edge.extras)
-        waiting += _edges(best.get("dependencies", {}), edge.extras, names, environment)
+        extras, names = _of_extras(best, edge.extras)
+        waiting += _edges(best.get("dependencies", {}), extras, names, environment)
     return [found[number] for number in sorted(found)]
 
 
@@ -251,8 +251,8 @@ def _edges(
                 yield _Edge(normal(name), str(wish.get("version", "*")), more)
 
 
-def _of_extras(package: dict[str, Any], extras: frozenset[str]) -> frozenset[str]:
-    """The names of the packages that some extras of a package mean; an extra may mean others of the same package."""
+def _of_extras(package: dict[str, Any], extras: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Some extras of a package with those of the same package that they mean, and the names of what they need."""
     own, names = normal(str(package["name"])), set()
     offered = {normal(extra): lines for extra, lines in package.get("extras", {}).items()}
     waiting, seen = [normal(extra) for extra in extras], set()
@@ -267,7 +267,7 @@ def _of_extras(package: dict[str, Any], extras: frozenset[str]) -> frozenset[str
                 waiting += [normal(more.strip()) for more in (match.group(2) or "").split(",")]
             elif match:
                 names.add(normal(match.group(1)))
-    return frozenset(names)
+    return extras | seen, frozenset(names)
 
 
 def _best(packages: list[dict[str, Any]], wanted: str, environment: Mapping[str, str]) -> dict[str, Any] | None:
