@@ -22,7 +22,7 @@ APP_NAME = r"^[a-z][a-z0-9-]{0,29}\Z"
 URL_PREFIX = r"^/([A-Za-z0-9_][A-Za-z0-9._-]*/)+\Z"
 TREE_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*\Z"
 REF = r"^[A-Za-z0-9][A-Za-z0-9._/@^~+-]{0,199}\Z"
-DEBIAN_PACKAGE = r"^[a-z0-9][a-z0-9+.-]{1,99}\Z"
+DEBIAN_PACKAGE = r"^[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+]\Z"  # apt removes what is named with a - at its end
 DOTTED = r"[A-Za-z_][A-Za-z0-9_.]*"
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 # Where the Redis of an app listens unless it is said: below the ports that a Linux host takes for its own connections.

@@ -17,7 +17,8 @@ from zarpar_host.versions import satisfies
 
 # What an app's tree may say, the first that does counts.
 FILES = (".python-version", "runtime.txt", "Pipfile", "pyproject.toml")
-KNOWN = ("3.14", "3.13", "3.12", "3.11", "3.10", "3.9")  # that uv has; the newest first
+# That uv has, the newest first; but the one that many packages have no wheels for yet comes last.
+KNOWN = ("3.14", "3.13", "3.12", "3.11", "3.10", "3.9", "3.15")
 NAMED = re.compile(r"(?:c?python-?)?(3\.\d{1,2})(\.\d{1,2})?", re.IGNORECASE)
 NEWEST_PATCH = ".999"  # uv gives the newest patch of a version, whichever that is
 
