@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from zarpar import lockfiles, pythons, weblines
@@ -35,11 +35,11 @@ class Commit:
     dirty: bool
     wsgi: str
     migrate: str
-    inside: str  # the app's folder in a mirror, which has no folders of its own
-    worker_class: str
-    python: str
-    requires: str
-    notes: list[str]
+    inside: str = ""  # the app's folder in a mirror, which has no folders of its own
+    worker_class: str = "gthread"
+    python: str = ""
+    requires: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def cache_folder() -> Path:
