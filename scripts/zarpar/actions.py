@@ -118,11 +118,7 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     ) -> list[dict[str, Any]]:
         """The apps for a host; on one whose facts are known, `python` is what uv must give it (empty: nothing)."""
         here = services.apps_for_host(apps, task_vars)
-        plan = fact(task_vars, "zarpar_releases")
-        for app in here if facts else []:
-            its = plan.get(app["name"]) or {"python": app["python"], "requires": ""}
-            app["python"] = pythons.for_host(app["name"], str(its["python"]), str(its["requires"]), facts)
-        return here
+        return pythons.settled(here, fact(task_vars, "zarpar_releases"), facts) if facts else here
 
     def host_facts(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """The host's facts: those of an earlier answer in this run, else asked for."""

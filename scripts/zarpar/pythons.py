@@ -92,6 +92,18 @@ def for_host(app: str, version: str, requires: str, host: Mapping[str, Any]) -> 
     )
 
 
+def settled(
+    apps: list[dict[str, Any]], plan: Mapping[str, Mapping[str, Any]], host: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Apps as templates get them, with `python` as uv must give it on a host; plan: what their releases ask for."""
+    found = []
+    for app in apps:
+        its = plan.get(app["name"]) or {"python": app["python"], "requires": ""}
+        python = for_host(app["name"], str(its["python"]), str(its["requires"]), host)
+        found.append({**app, "python": python})
+    return found
+
+
 def _toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)

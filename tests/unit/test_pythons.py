@@ -72,3 +72,11 @@ def test_for_host(version: str, requires: str, on_12: str, on_13: str) -> None:
 def test_a_python_that_nobody_has() -> None:
     with pytest.raises(BadData, match=r"apps\.shop: no known Python is <3"):
         pythons.for_host("shop", "", "<3", DEBIAN_13)
+
+
+def test_the_release_decides_where_there_is_one() -> None:
+    apps = [{"name": "shop", "python": ""}, {"name": "blog", "python": "3.12"}, {"name": "wiki", "python": "3.11"}]
+    plan = {"shop": {"python": "3.13", "requires": ""}, "blog": {"python": "3.12", "requires": ""}}
+    assert [app["python"] for app in pythons.settled(apps, plan, DEBIAN_12)] == ["3.13", "3.12", ""]
+    assert [app["python"] for app in pythons.settled(apps, {}, DEBIAN_13)] == ["", "3.12", "3.11"]
+    assert apps[2]["python"] == "3.11"
