@@ -160,7 +160,12 @@ LIBRARIES = {
 # (what to look for, the tables that know its group)
 BUILD = (
     (re.compile(r"fatal error: '?([\w./+-]+\.(?:h|hpp|hh|H))\b"), (HEADERS,)),
-    (re.compile(r"['\"`]?\b([\w.+-]+)['\"`]?:?(?: was| executable| command)? not found\b"), (PROGRAMS, MODULES)),
+    (
+        re.compile(
+            r"['\"`]?\b([\w.+-]+)['\"`]?:?(?: was| executable| command)? not found\b(?! in the package registry)"
+        ),
+        (PROGRAMS, MODULES),
+    ),
     (re.compile(r"command '(?:/\S*/)?([\w.+-]+)' failed: No such file or directory"), (PROGRAMS,)),
     (re.compile(r"unable to execute '(?:/\S*/)?([\w.+-]+)': No such file or directory"), (PROGRAMS,)),
     (re.compile(r"No such file or directory: '(?:/\S*/)?([\w.+-]+)'"), (PROGRAMS,)),

@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from zarpar.config import App
 from zarpar.errors import BadData
 
 GIT_LIMIT = 600
-READ = ("Procfile", "manage.py", "requirements.txt", *pythons.FILES)
+READ = ("manage.py", "requirements.txt", *pythons.FILES)
 
 
 @dataclass(frozen=True)
@@ -148,37 +148,36 @@ def parse_procfile(text: str) -> dict[str, str]:
 
 
 def _said(folder: Path, tree: str) -> dict[str, str]:
-    """The files of a tree that say how it is run, by name, and the names (only) of its lock files."""
-    names = _git(folder, "ls-tree", "--full-tree", "--name-only", tree).stdout.splitlines()
-    return {**dict.fromkeys(set(lockfiles.NAMES) & set(names), ""), **_texts(folder, tree, set(READ) & set(names))}
+    """The files at the top of a tree that say how it is run, by name; of lock files the name only."""
+    objects = _objects(folder, [tree, *(f"{tree}:{name}" for name in READ)])
+    names = objects.pop(tree, b"")
+    locks = {name: "" for name in lockfiles.NAMES if f" {name}\0".encode() in names}
+    return locks | {said.partition(":")[2]: text.decode(errors="replace") for said, text in objects.items()}
 
 
-def _texts(folder: Path, tree: str, names: Iterable[str]) -> dict[str, str]:
-    """The contents of some files of a tree, asked for in one call."""
-    wanted = sorted(names)
-    texts = {}
-    data = subprocess.run(  # noqa: S603 - fixed words; bytes, because the answer counts them
+def _objects(folder: Path, wanted: list[str]) -> dict[str, bytes]:
+    """The contents of some objects of a repository, those that are there, asked for in one call."""
+    data = subprocess.run(  # noqa: S603 - fixed words
         ["git", "-C", str(folder), "cat-file", "--batch"],  # noqa: S607
-        input="".join(f"{tree}:{name}\n" for name in wanted).encode(),
+        input="".join(f"{name}\n" for name in wanted).encode(),
         capture_output=True,
         check=False,
         timeout=GIT_LIMIT,
     ).stdout
+    found = {}
     for name in wanted:
         head, _, data = data.partition(b"\n")
-        kind, size = [*head.split(), b"", b""][1:3]
-        if size.isdigit():
-            if kind == b"blob":
-                texts[name] = data[: int(size)].decode(errors="replace")
-            data = data[int(size) + 1 :]
-    return texts
+        size = head.split()[-1:]
+        if size and size[0].isdigit():  # else "missing"
+            found[name], data = data[: int(size[0])], data[int(size[0]) + 1 :]
+    return found
 
 
 def _django_wsgi(folder: Path, tree: str, said: dict[str, str]) -> str:
     """Of a Django project without a web line: the wsgi.py beside the settings that manage.py names."""
     project = weblines.django_settings(said.get("manage.py", "")).partition(".")[0]
-    file = f"{project}/wsgi.py"
-    return f"{project}.wsgi:application" if project and _texts(folder, tree, [file]) else ""
+    there = project and _objects(folder, [f"{tree}:{project}/wsgi.py"])
+    return f"{project}.wsgi:application" if there else ""
 
 
 def as_facts(source: Commit) -> dict[str, object]:

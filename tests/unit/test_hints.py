@@ -59,6 +59,7 @@ def test_a_failed_build_names_the_package(said: str, packages: str) -> None:
         "error: command '/usr/bin/gcc' failed with exit code 1",  # it is there: the code is at fault
         "Because there is no version of nothere and you require nothere, your requirements are unsatisfiable.",
         "HTTP status 404: page not found",
+        "Because mariadb was not found in the package registry and you require mariadb, your requirements fail.",
         "",
     ],
 )
