@@ -45,14 +45,16 @@ def satisfies(version: str, wanted: str) -> bool:
 
     Raises ValueError for a text that cannot be understood.
     """
-    return any(_all(version, part) for part in re.split(r"\|\|?", wanted))
+    found = [_all(version, part) for part in re.split(r"\|\|?", wanted)]  # each, so that a wrong one is always told
+    return any(found)
 
 
 def _all(version: str, wanted: str) -> bool:
     left = CLAUSE.sub("", wanted)
     if left.strip(" ,"):
         raise ValueError(f"{wanted!r} is not a range of versions")
-    return all(_one(version, operator or "==", bound) for operator, bound in CLAUSE.findall(wanted))
+    found = [_one(version, operator or "==", bound) for operator, bound in CLAUSE.findall(wanted)]
+    return all(found)
 
 
 def _one(version: str, operator: str, bound: str) -> bool:

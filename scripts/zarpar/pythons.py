@@ -49,13 +49,13 @@ def wish(named: str, files: Mapping[str, str]) -> Wish:
             return Wish(found.group(1), note=_patch_note(name, found))
         if line:
             notes.append(f"{name}: {line[:40]!r} names no Python that can be installed; it is passed over")
-    pipfile = _toml(files.get("Pipfile", "")).get("requires", {})
+    pipfile = _table(files.get("Pipfile", ""), "requires")
     found = NAMED.fullmatch(str(pipfile.get("python_full_version") or pipfile.get("python_version") or ""))
     if found:
         return Wish(found.group(1), note=_patch_note("Pipfile", found))
-    project = _toml(files.get("pyproject.toml", ""))
-    poetry = project.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python", "")
-    requires = str(project.get("project", {}).get("requires-python") or poetry or "")
+    text = files.get("pyproject.toml", "")
+    poetry = _table(text, "tool", "poetry", "dependencies").get("python")
+    requires = str(_table(text, "project").get("requires-python") or poetry or "")
     try:
         satisfies("3.13", requires)
     except ValueError:
@@ -87,7 +87,7 @@ def for_host(app: str, version: str, requires: str, host: Mapping[str, Any]) -> 
         if satisfies(known + NEWEST_PATCH, requires):
             return known
     raise BadData(
-        f"apps.{app}: no known Python is {requires} (requires-python)",
+        f"apps.{app}: no known Python is {requires[:60]!r} (requires-python)",
         hint=f'Known: {", ".join(KNOWN)}. Name another with python: "3.x".',
     )
 
@@ -104,8 +104,12 @@ def settled(
     return found
 
 
-def _toml(text: str) -> dict[str, Any]:
+def _table(text: str, *names: str) -> dict[str, Any]:
+    """A table of a TOML file; empty where there is none. What is wrong with the file, the build tells."""
     try:
-        return tomllib.loads(text)
+        found: Any = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
-        return {}  # the build tells it, with the place
+        return {}
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}

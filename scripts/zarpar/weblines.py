@@ -29,8 +29,8 @@ class WebLine:
         if not self.folder:
             return ""
         return (
-            f"Procfile, web: it changes to {self.folder[:60]}, which is not carried over; when that folder is the app,"
-            " say so in `source` (folder of a repo, or the path)"
+            f"Procfile, web: it changes to {self.folder[:60]!r}, which is not carried over; when that folder is the"
+            " app, say so in `source` (folder of a repo, or the path)"
         )
 
 

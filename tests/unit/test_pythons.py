@@ -24,6 +24,7 @@ POETRY = '[tool.poetry.dependencies]\npython = "{}"\n'
         ("", {"pyproject.toml": REQUIRES.format(">=3.12")}, ("", ">=3.12")),
         ("", {"pyproject.toml": POETRY.format("^3.12")}, ("", "^3.12")),
         ("", {"pyproject.toml": "[broken"}, ("", "")),
+        ("", {"pyproject.toml": "project = 3\ntool = 4", "Pipfile": "requires = 3"}, ("", "")),
         ("", {}, ("", "")),
     ],
 )
@@ -39,6 +40,9 @@ def test_wish(named: str, files: dict[str, str], expected: tuple[str, str]) -> N
         ({".python-version": "shop-venv"}, "", "'shop-venv' names no Python"),
         ({".python-version": "pypy3.10-7.3"}, "", "names no Python"),
         ({"pyproject.toml": REQUIRES.format("three")}, "", "'three' is not understood"),
+        ({"pyproject.toml": REQUIRES.format(">=4, <<3")}, "", "is not understood"),
+        ({"pyproject.toml": REQUIRES.format(">=4, >x")}, "", "is not understood"),
+        ({"runtime.txt": "\x1b[31mpython"}, "", "'\\x1b[31mpython' names no Python"),
     ],
 )
 def test_what_is_not_followed_exactly_is_told(files: dict[str, str], version: str, said: str) -> None:
@@ -70,7 +74,7 @@ def test_for_host(version: str, requires: str, on_12: str, on_13: str) -> None:
 
 
 def test_a_python_that_nobody_has() -> None:
-    with pytest.raises(BadData, match=r"apps\.shop: no known Python is <3"):
+    with pytest.raises(BadData, match=r"apps\.shop: no known Python is '<3'"):
         pythons.for_host("shop", "", "<3", DEBIAN_13)
 
 

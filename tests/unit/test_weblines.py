@@ -38,7 +38,7 @@ def test_web_line(command: str, target: str, worker_class: str) -> None:
 
 @pytest.mark.parametrize("command", ["cd backend && gunicorn app:app", "gunicorn --chdir backend app:app"])
 def test_another_folder_is_told(command: str) -> None:
-    assert "it changes to backend" in weblines.read(command).note
+    assert "it changes to 'backend'" in weblines.read(command).note
 
 
 def test_settings_of_django() -> None:
