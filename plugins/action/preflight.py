@@ -42,6 +42,7 @@ class ActionModule(ZarparAction):
             for name, entry in plan.items()
             if entry["dirty"]
         ]
+        warnings += [f"{name}: {note}" for name, entry in plan.items() for note in entry["notes"]]
         return {
             "ansible_facts": {"zarpar_releases": plan},
             "zarpar": {"apps": sorted(plan), "warnings": warnings},

@@ -54,6 +54,9 @@ class ActionModule(ZarparAction):
                     "msg": f"{name}: {error.summary}" + (f"\n{detail}" if detail else ""),
                     "zarpar": {**result["zarpar"], **failure},
                 }
+        notes = [f"{name}: {note}" for name, outcome in outcomes.items() for note in outcome.get("notes", [])]
+        if notes:
+            result["warnings"] = result["zarpar"]["warnings"] = notes
         if verb == "prepare":
             result["ansible_facts"] = {"zarpar_well": all(outcome["well"] for outcome in outcomes.values())}
         return {**result, "changed": any(outcome.get("changed") for outcome in outcomes.values())}
@@ -69,7 +72,7 @@ class ActionModule(ZarparAction):
         if task_vars["ansible_facts"].get("zarpar_here", {}).get(app["name"]) is False:  # known: not asked first
             archive = self._archive(release)
             self.keep_leases([{"app": app["name"], "lease": release["deploy"]}])
-        wanted = ("id", "tree", "commit", "subject", "author", "wsgi", "migrate", "by")
+        wanted = ("id", "tree", "commit", "subject", "author", "wsgi", "worker_class", "migrate", "by")
         request: Answer = {"app": app, "release": {key: release[key] for key in wanted}}
         request["lease"] = release["deploy"]
         request["wait"] = int(task_vars.get("zarpar_wait_lock") or LOCK_WAIT)

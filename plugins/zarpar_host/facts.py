@@ -42,6 +42,7 @@ def gather() -> dict[str, Any]:
         "disk_free_mb": disk.f_bavail * disk.f_frsize // 2**20,
         "inodes_free": disk.f_favail,
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "python_full": ".".join(map(str, sys.version_info[:3])),
         "hostname": socket.gethostname(),
         "container": Path("/run/systemd/container").exists(),
         "ipv6": Path("/proc/net/if_inet6").exists(),

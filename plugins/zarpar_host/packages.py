@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -27,14 +28,35 @@ APT_OPTIONS = [
     "-oDpkg::Options::=--force-confold",
     "-oAcquire::Retries=3",
     "-oAcquire::http::Timeout=30",
+    "-oAPT::Cmd::Pattern-Only=true",  # a mistyped name with a dot is no pattern for a hundred others
+    "--no-remove",
 ]
+KNOWN_FAILURES = (
+    (
+        r"Unable to locate package|has no installation candidate",
+        "Debian has no such package here. When an app asks for it, mend its system_packages in apps.yml.",
+    ),
+    (
+        r"Packages need to be removed but remove is disabled",
+        "Another package would have to go, which Zarpar does not decide: remove it by hand, or ask for another one.",
+    ),
+)
 
 
 def missing(names: list[str]) -> list[str]:
-    """Those of the packages that are not installed, asked of dpkg in one call."""
+    """Those of the packages that are not installed, asked of dpkg in one call.
+
+    A name that is not a package's own may be provided by one: Debian 13 has libglib2.0-0 as libglib2.0-0t64.
+    """
     done = run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names], check=False)
     installed = {line.split()[0] for line in done.out.splitlines() if line.endswith(" installed")}
-    return [name for name in names if name not in installed]
+    absent = [name for name in names if name not in installed]
+    if not absent:
+        return []
+    done = run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Provides}\n"], check=False)
+    lines = (line.removeprefix("installed ") for line in done.out.splitlines() if line.startswith("installed "))
+    provided = {part.split()[0] for line in lines for part in line.split(",") if part.strip()}
+    return [name for name in absent if name not in provided]
 
 
 def packages(context: Context, item: Item) -> bool:
@@ -60,11 +82,9 @@ def install(names: list[str]) -> None:
         _apt("update")
         done = _apt("install", *names, check=False)
     if done.code != 0:
-        raise HostError(
-            f"apt-get install {' '.join(names)} failed",
-            detail=done.tail,
-            hint="Look at the host's sources (/etc/apt/sources.list.d) and its network, then run again.",
-        )
+        hint = next((hint for words, hint in KNOWN_FAILURES if re.search(words, done.err)), "")
+        hint = hint or "Look at the host's sources (/etc/apt/sources.list.d) and its network, then run again."
+        raise HostError(f"apt-get install {' '.join(names)} failed", detail=done.tail, hint=hint)
 
 
 def _lists_are_old() -> bool:

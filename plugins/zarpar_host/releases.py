@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from zarpar_host import envfile, lease, redis, schema, venv
+from zarpar_host import envfile, hints, lease, redis, schema, venv
 from zarpar_host.archive import unpack
 from zarpar_host.errors import HostError
 from zarpar_host.files import write_atomic, write_json
@@ -33,9 +33,10 @@ OLD_SETTINGS = {
 def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -> dict[str, Any]:
     """Make a release ready to start: its tree, its environment file, its virtual environment, its build commands.
 
-    request: app (normalised, with env), release {id, tree, commit, subject, author, wsgi, migrate, by} and archive
-    {sha256, size}, whose bytes follow on the stream. Without an archive the answer is "needed": send it. Running
-    it again is safe at any point: a release counts only with its release.json, which is written last.
+    request: app (normalised, with env), release {id, tree, commit, subject, author, wsgi, worker_class, migrate, by}
+    and archive {sha256, size}, whose bytes follow on the stream. Without an archive the answer is "needed": send
+    it. Running it again is safe at any point: a release counts only with its release.json, which is written last.
+    The answer's `notes` are for people.
     """
     app, release = request["app"], request["release"]
     places = Places(app["name"], root)
@@ -60,7 +61,7 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
         seconds = round(time.monotonic() - started, 2)
         _note(places, release, built["venv"], seconds)
         record(places, "prepared", release=release["id"], seconds=seconds, **{name: release[name] for name in TOLD})
-    return {"outcome": "prepared", "changed": True, "well": well}
+    return {"outcome": "prepared", "changed": True, "well": well, "notes": built["notes"]}
 
 
 def _note(places: Places, release: dict[str, Any], environment: str, seconds: float) -> None:
@@ -119,18 +120,19 @@ def _receive(incoming: Path, archive: dict[str, Any], stream: BinaryIO) -> None:
         raise HostError("the archive did not arrive as it was sent", hint="Run again.", kind="archive")
 
 
-def _build(places: Places, app: dict[str, Any], release: dict[str, Any], archive: Path) -> dict[str, str]:
+def _build(places: Places, app: dict[str, Any], release: dict[str, Any], archive: Path) -> dict[str, Any]:
     folder = places.release(release["id"])
     if folder.exists():
         shutil.rmtree(folder)  # what an interrupted prepare left
     folder.mkdir(mode=0o750)
     tree = folder / "src"
-    log: list[str] = []
+    notes: list[str] = []
     try:
         unpack(archive, tree)
-        key = venv.key_of(tree, app["python"], release["tree"])
+        worker_class = release["worker_class"]
+        key = venv.key_of(tree, app["python"], release["tree"], worker_class)
         venv.own(folder, places.app)
-        environment_path = venv.ensure(places, tree, app["python"], key, log.append)
+        environment_path = venv.ensure(places, tree, app["python"], key, worker_class, notes.append)
         values = environment(places, app, release, environment_path)
         write_atomic(places.environment(release["id"]), envfile.dump(values).encode(), mode=0o600)
         _run_build(places, app, tree, values)
@@ -146,7 +148,7 @@ def _build(places: Places, app: dict[str, Any], release: dict[str, Any], archive
         shutil.rmtree(folder, ignore_errors=True)
         places.environment(release["id"]).unlink(missing_ok=True)
         raise
-    return {"venv": key}
+    return {"venv": key, "notes": notes}
 
 
 def environment(places: Places, app: dict[str, Any], release: dict[str, Any], environment_path: Path) -> dict[str, str]:
@@ -158,6 +160,7 @@ def environment(places: Places, app: dict[str, Any], release: dict[str, Any], en
         "ZARPAR_RELEASE": str(places.release(release["id"]) / "src"),
         "ZARPAR_VENV": str(environment_path),
         "ZARPAR_WSGI": release["wsgi"],
+        "ZARPAR_WORKER_CLASS": venv.worker(environment_path, release["worker_class"]),
         "ZARPAR_SHARED": str(shared),
         "VIRTUAL_ENV": str(environment_path),
         "PATH": f"{environment_path}/bin:{PATH}",
@@ -214,9 +217,11 @@ def command_run(command: str, user: str, tree: Path, values: dict[str, str], lim
         whole = error.detail if len(error.detail) < TAIL else error.detail.partition("\n")[2]  # no half of a secret
         error.detail = mask(whole, values)
         raise
-    said = mask(done.out + done.err, values).strip()[-TAIL:]
+    masked = mask(done.out + done.err, values)
+    said = masked.strip()[-TAIL:]
     if done.code != 0:
-        raise HostError(f"{kind}: {command!r} failed with code {done.code}", detail=said, kind=kind)
+        hint = hints.of_build(masked)
+        raise HostError(f"{kind}: {command!r} failed with code {done.code}", detail=said, hint=hint, kind=kind)
     return said
 
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zarpar_host import lease, schema
+from zarpar_host import hints, lease, schema
 from zarpar_host.errors import HostError
 from zarpar_host.health import Check
 from zarpar_host.machine import Machine
@@ -72,10 +72,14 @@ def _switch(
         machine.kill_slot(target.slot)
         _mark_failed(places, state, release, request, error)
         error.summary = f"release {release} was not activated: {error.summary}"
-        error.hint = error.hint or (
-            f"Release {origin.release} still serves. Mend the app, commit, and deploy again."
-            if origin
-            else "Nothing serves yet. Mend the app, commit, and deploy again."
+        error.hint = (
+            error.hint
+            or hints.of_start(error.detail)
+            or (
+                f"Release {origin.release} still serves. Mend the app, commit, and deploy again."
+                if origin
+                else "Nothing serves yet. Mend the app, commit, and deploy again."
+            )
         )
         error.kind = "not_activated"
         raise

@@ -21,7 +21,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
 
-from zarpar import compiled, config, services, variables
+from zarpar import compiled, config, pythons, services, variables
 from zarpar.errors import BadData, ZarparError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,16 +102,23 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def apps_for_host(self, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The apps as this host's templates get them, sorted by name."""
-        return services.apps_for_host(self.apps(task_vars), task_vars)
+        return self._apps_here(self.apps(task_vars), task_vars, fact(task_vars, "zarpar_facts"))
 
     def scope(self, task_vars: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
         """What templates get beside Ansible's variables (docs/MANIFEST.md)."""
         apps = self.apps(task_vars)
         return {
-            "apps": services.apps_for_host(apps, task_vars),
+            "apps": self._apps_here(apps, task_vars, facts),
             "host": facts,
             "services": services.of_host(apps, task_vars),
         }
+
+    def _apps_here(
+        self, apps: Mapping[str, config.App], task_vars: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The apps for a host; on one whose facts are known, `python` is what uv must give it (empty: nothing)."""
+        here = services.apps_for_host(apps, task_vars)
+        return pythons.settled(here, fact(task_vars, "zarpar_releases"), facts) if facts else here
 
     def host_facts(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """The host's facts: those of an earlier answer in this run, else asked for."""

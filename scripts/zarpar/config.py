@@ -22,6 +22,7 @@ APP_NAME = r"^[a-z][a-z0-9-]{0,29}\Z"
 URL_PREFIX = r"^/([A-Za-z0-9_][A-Za-z0-9._-]*/)+\Z"
 TREE_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*\Z"
 REF = r"^[A-Za-z0-9][A-Za-z0-9._/@^~+-]{0,199}\Z"
+DEBIAN_PACKAGE = r"^[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+]\Z"  # apt removes what is named with a - at its end
 DOTTED = r"[A-Za-z_][A-Za-z0-9_.]*"
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 # Where the Redis of an app listens unless it is said: below the ports that a Linux host takes for its own connections.
@@ -78,12 +79,17 @@ class Source(Model):
 
     repo: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@:/._~+%-]{2,499}\Z")] = ""
     path: Annotated[str, StringConstraints(pattern=rf"^[A-Za-z0-9._/~][^{NOT_IN_A_LINE}]{{0,499}}\Z")] = ""
+    folder: Annotated[str, StringConstraints(pattern=TREE_PATH, max_length=200)] | Literal[""] = ""
     ref: Annotated[str, StringConstraints(pattern=REF)] = "HEAD"
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Source:
         if bool(self.repo) == bool(self.path):
             raise ValueError("give either `repo` (an address that git can clone) or `path` (a local checkout)")
+        if self.folder and self.path:
+            raise ValueError("folder: is for `repo`; a `path` may lead to a subfolder itself")
+        if ".." in self.folder.split("/"):
+            raise ValueError("folder: leads out of the repository")
         if ".." in self.ref:
             raise ValueError("ref: a range of commits is not a release")
         if "::" in self.repo:
@@ -118,7 +124,9 @@ class Gunicorn(Model):
 
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 2
-    worker_class: Literal["sync", "gthread", "gevent", "uvicorn.workers.UvicornWorker", "asgi"] = "gthread"
+    worker_class: Literal[
+        "", "sync", "gthread", "gevent", "uvicorn.workers.UvicornWorker", "uvicorn_worker.UvicornWorker", "asgi"
+    ] = ""
     timeout: Seconds = 120
     graceful_timeout: Seconds = 30
     keepalive: Annotated[int, Field(ge=0, le=3600)] = 5
@@ -157,6 +165,9 @@ class App(Model):
     tls: Literal["letsencrypt", "off"] = "letsencrypt"
     wsgi: Annotated[str, StringConstraints(pattern=rf"^({DOTTED}:{DOTTED}(\(\))?)?\Z")] = ""
     python: Annotated[str, StringConstraints(pattern=r"^(3\.[0-9]{1,2}(\.[0-9]{1,2})?)?\Z")] = ""
+    system_packages: Annotated[
+        list[Annotated[str, StringConstraints(pattern=DEBIAN_PACKAGE)]], Field(max_length=100)
+    ] = []
     database: Literal["", "postgres"] = ""
     database_password: Password = ""
     redis: Literal["", "cache", "broker"] = ""

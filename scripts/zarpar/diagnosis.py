@@ -77,6 +77,13 @@ KNOWN = (
         "Let the login user use sudo without a password, or set ansible_become_password in a vault file.",
     ),
     _known(
+        "failed",
+        r"No download found for request: \S+-3\.\d",
+        "uv has no such Python to install",
+        'Ask for a version without its patch, which is its newest then: python: "3.12". What there is on {host}:'
+        " uv python list --all-versions",
+    ),
+    _known(
         "bad_data",
         "no vault secrets found|vault password file .* was not found|Decryption failed",
         "",

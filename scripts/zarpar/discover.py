@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zarpar import appcode, config, platforms
+from zarpar import appcode, config, lockfiles, platforms, pythons, weblines
 from zarpar.errors import BadData
 from zarpar.source import parse_procfile
+from zarpar.weblines import ASGI
 
 # Any of these makes a folder an app's.
 MARKS = ("Procfile", "pyproject.toml", "requirements.txt", "manage.py", "Pipfile", "setup.py", "wsgi.py", "app.py")
-LOCKS = ("uv.lock", "poetry.lock", "Pipfile.lock", "requirements.txt", "pyproject.toml", "Pipfile")
 HEALTH = ("/health", "/healthz", "/health-check", "/_health", "/livez", "/readyz", "/up", "/ping", "/status")
 POSTGRES_DRIVERS = frozenset({"psycopg", "psycopg2", "psycopg2-binary", "asyncpg", "pg8000", "aiopg"})
 QUEUES = frozenset({"celery", "rq", "django-rq", "dramatiq", "huey", "arq"})  # that keep their tasks in Redis
@@ -25,13 +25,9 @@ OTHER_DATABASES = {
     "mysqlclient": "MySQL", "pymysql": "MySQL", "aiomysql": "MySQL", "pymongo": "MongoDB", "motor": "MongoDB",
     "mongoengine": "MongoDB",
 }  # fmt: skip
-TARGET = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*(\(\))?")
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE|CREDENTIAL|SALT|_KEY$|_DSN$|^KEY$")
 GENERATED = re.compile(r"(^|_)SECRET_KEY(_BASE)?$|^SECRET$|PASSWORD_SALT$")
-ASGI_SERVERS = ("uvicorn", "hypercorn", "daphne", "fastapi", "granian")
 PROVIDED = frozenset({"PORT", "REDIS_URL", "WEB_CONCURRENCY", "DYNO", "RENDER", "PYTHON_VERSION", "PYTHONPATH"})
-DEBIAN_PYTHONS = (13, 11)  # of Debian 13 and 12
-ASGI = "uvicorn.workers.UvicornWorker"
 
 
 @dataclass
@@ -76,7 +72,7 @@ def discover(checkout: Path) -> Findings:
         _django(found, folder, code)
     _entry(found, folder, code)
     _worker_class(found, code, needs)
-    _python(found, folder, project)
+    _python(found, folder)
     _migrate(found, folder, processes, said["render.yaml"], needs)
     _build(found, said["render.yaml"])
     _health(found, said["render.yaml"], code)
@@ -182,17 +178,15 @@ def server_settings(command: str) -> dict[str, Any]:
         words = shlex.split(command)
     except ValueError:
         return {}
-    found: dict[str, Any] = {}
-    targets = [word for word in words if TARGET.fullmatch(word)]
-    if targets:
-        found["wsgi"] = targets[-1]
-    if any(word.rpartition("/")[2] in ASGI_SERVERS for word in words):
-        found["worker_class"] = ASGI
+    line = weblines.read(command)
+    found: dict[str, Any] = {"wsgi": line.target} if line.target else {}
+    if line.worker_class:
+        found["worker_class"] = line.worker_class
     for word, following in zip(words, [*words[1:], ""], strict=True):
         flag, _, value = word.partition("=")
         value = value or following
         if flag in ("-k", "--worker-class"):
-            found["worker_class"] = ASGI if "uvicorn" in value.lower() else value
+            found.setdefault("worker_class", value)
         elif flag in ("-t", "--timeout", "--threads") and value.isdecimal() and int(value) > 0:
             found["threads" if flag == "--threads" else "timeout"] = int(value)
     return found
@@ -200,9 +194,8 @@ def server_settings(command: str) -> dict[str, Any]:
 
 def _web(found: Findings, command: str, why: str) -> None:
     settings = server_settings(command) if command else {}
-    moves = re.search(r"--chdir[ =]+(\S+)|\bcd\s+(\S+)", command)
-    if moves:
-        folder = moves.group(1) or moves.group(2)
+    folder = weblines.read(command).folder
+    if folder:
         found.left.append(f"{why}: it changes to {folder}; if that folder is the app: zarpar init {folder}")
     found.take("wsgi", settings.pop("wsgi", ""), why)
     try:
@@ -228,10 +221,7 @@ def _processes(found: Findings, folder: Path) -> dict[str, str]:
 
 def _django(found: Findings, folder: Path, code: appcode.Code) -> None:
     """manage.py names the settings; those name static files and uploads."""
-    named = re.search(
-        r"DJANGO_SETTINGS_MODULE['\"]\s*,\s*['\"]([\w.]+)['\"]", (folder / "manage.py").read_text(errors="replace")
-    )
-    module = named.group(1) if named else ""
+    module = weblines.django_settings((folder / "manage.py").read_text(errors="replace"))
     project = module.partition(".")[0]
     if project and (folder / project / "wsgi.py").is_file():
         found.take("wsgi", f"{project}.wsgi:application", f"manage.py, {project}/wsgi.py")
@@ -278,29 +268,18 @@ def _worker_class(found: Findings, code: appcode.Code, needs: set[str]) -> None:
     missing = [name for name in ("gunicorn", "uvicorn" if chosen == ASGI else "") if name and name not in needs]
     if chosen == "gevent" and "gevent" not in needs:
         missing.append("gevent")
-    if missing:
-        found.warnings.append(
-            f"{' and '.join(missing)}: not among the app's dependencies; add it: uv add, or your tool"
+    for name in missing:
+        does = (
+            "add it: uv add, or your tool" if name == "gevent" else "Zarpar adds its own; add it to choose the version"
         )
+        found.warnings.append(f"{name}: not among the app's dependencies; {does}")
 
 
-def _python(found: Findings, folder: Path, project: dict[str, Any]) -> None:
-    """The Python that the checkout asks for, as X.Y: its patches come by themselves."""
-    for name in (".python-version", "runtime.txt"):
-        path = folder / name
-        version = re.search(r"(?m)^(?:python-|cpython-)?(3\.\d{1,2})\b", path.read_text()) if path.is_file() else None
-        if version:
-            found.take("python", version.group(1), name)
-    poetry = project.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python", "")
-    wanted = project.get("project", {}).get("requires-python") or poetry
-    least = re.search(r"(?:>=|\^|~|==)\s*3\.(\d+)", str(wanted))
-    below = re.search(r"<\s*3\.(\d+)", str(wanted))
-    most = int(below.group(1)) - 1 if below else 99
-    if least and any(not int(least.group(1)) <= minor <= most for minor in DEBIAN_PYTHONS):
-        found.take("python", f"3.{min(max(int(least.group(1)), 13), most)}", f"pyproject.toml, {wanted}")
-    pipfile = str(_toml(folder / "Pipfile").get("requires", {}).get("python_version", ""))
-    if re.fullmatch(r"3\.\d{1,2}", pipfile):
-        found.take("python", pipfile, "Pipfile")
+def _python(found: Findings, folder: Path) -> None:
+    """The Python that the checkout asks for is read anew by each deploy: only what it will not follow is told."""
+    paths = [folder / name for name in pythons.FILES]
+    wish = pythons.wish("", {path.name: path.read_text(errors="replace") for path in paths if path.is_file()})
+    found.warnings += [wish.note] if wish.note else []
 
 
 def _migrate(found: Findings, folder: Path, processes: dict[str, str], render: platforms.Said, needs: set[str]) -> None:
@@ -398,11 +377,9 @@ def _ours(name: str) -> bool:
 
 
 def _rest(found: Findings, folder: Path) -> None:
-    lock = next((name for name in LOCKS if (folder / name).is_file()), "")
-    if not lock:
-        found.warnings.append("no dependencies are declared: write a requirements.txt, or use uv (uv init, uv add)")
-    elif lock in ("pyproject.toml", "Pipfile") or (lock == "requirements.txt" and not _pinned(folder / lock)):
-        found.warnings.append(f"{lock} does not pin every version: two releases may differ; uv lock makes a uv.lock")
+    paths = [folder / name for name in lockfiles.NAMES]
+    unlocked = lockfiles.note({path.name: path.read_text(errors="replace") for path in paths if path.is_file()})
+    found.warnings += [unlocked] if unlocked else []
     for name, what in (
         ("Dockerfile", "is not used: Zarpar runs the app on Debian itself"),
         ("Aptfile", "names Debian packages, which are not installed"),
@@ -413,11 +390,6 @@ def _rest(found: Findings, folder: Path) -> None:
             found.left.append(f"{name}: {what}")
     if not (folder / ".git").exists() and not _in_git(folder):
         found.warnings.append("no Git checkout: a release is a commit; git init && git add -A && git commit -m First")
-
-
-def _pinned(path: Path) -> bool:
-    lines = (line.split("#")[0].strip() for line in path.read_text(errors="replace").splitlines())
-    return all("==" in line or " @ " in line or line.startswith("-") for line in lines if line)
 
 
 def _in_git(folder: Path) -> bool:

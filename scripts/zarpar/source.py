@@ -10,14 +10,17 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from zarpar import lockfiles, pythons, weblines
 from zarpar.config import App
 from zarpar.errors import BadData
 
 GIT_LIMIT = 600
+READ = ("manage.py", "requirements.txt", *pythons.FILES)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Commit:
     dirty: bool
     wsgi: str
     migrate: str
+    inside: str = ""  # the app's folder in a mirror, which has no folders of its own
+    worker_class: str = "gthread"
+    python: str = ""
+    requires: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def cache_folder() -> Path:
@@ -55,19 +63,24 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
             detail=inside.stderr.strip(),
             hint=f"cd {shlex.quote(str(folder))} && git init && git add -A && git commit -m 'First version'",
         )
-    prefix = inside.stdout.strip().rstrip("/")
+    prefix = app.source.folder or inside.stdout.strip().rstrip("/")
+    below = app.source.folder or "."
     found = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if found.returncode != 0:
         raise BadData(f"{key}.ref: {ref} is not a commit, branch or tag of {app.source.repo or folder}")
     # a checkout may hold more than the app: its release is named after the last commit that touched the app
     tip = found.stdout.strip()
-    commit = (_git(folder, "log", "-1", "--format=%H", tip, "--", ".").stdout.strip() if prefix else "") or tip
+    commit = (_git(folder, "log", "-1", "--format=%H", tip, "--", below).stdout.strip() if prefix else "") or tip
     tree = _git(folder, "rev-parse", "--verify", "--quiet", f"{commit}:{prefix}").stdout.strip()
     if not tree:
-        raise BadData(f"{key}.path: {prefix} does not exist in {ref}", hint="Is it committed?")
+        what = "folder" if app.source.folder else "path"
+        raise BadData(f"{key}.{what}: {prefix} does not exist in {ref}", hint="Is it committed?")
     subject, author = _git(folder, "log", "-1", "--format=%s%x00%an", commit).stdout.rstrip("\n").split("\0")
     changes = _git(folder, "status", "--porcelain", "--", ".").stdout if app.source.path else ""
     processes = parse_procfile(_git(folder, "show", f"{tree}:Procfile").stdout)
+    said = _said(folder, tree)
+    web = weblines.read(processes.get("web", ""))
+    wish = pythons.wish(app.python, said)
     return Commit(
         folder=str(folder),
         commit=commit,
@@ -75,8 +88,13 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
         subject=_one_line(subject),
         author=_one_line(author),
         dirty=bool(changes.strip()),
-        wsgi=app.wsgi or wsgi_of(processes.get("web", "")) or "wsgi:app",
+        wsgi=app.wsgi or web.target or _django_wsgi(folder, tree, said) or "wsgi:app",
         migrate=app.migrate or processes.get("release", ""),
+        inside=app.source.folder,
+        worker_class=app.gunicorn.worker_class or web.worker_class or "gthread",
+        python=wish.version,
+        requires=wish.requires,
+        notes=[note for note in (wish.note, lockfiles.note(said), web.note) if note],
     )
 
 
@@ -99,18 +117,25 @@ def release_id(app: App, source: Commit, services: Sequence[str] = ()) -> str:
             "redis",
         }
     )
-    text = json.dumps([1, source.tree, source.wsgi, source.migrate, matters, *services], sort_keys=True)
+    said = [2, source.tree, source.wsgi, source.worker_class, source.migrate, matters, *services]
+    text = json.dumps(said, sort_keys=True)
     return f"{source.commit[:8]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def archive(source: Commit) -> bytes:
     """The tree as a compressed tar archive; the same bytes each time."""
-    made = subprocess.run(  # noqa: S603 - fixed words and a commit's hash
-        ["git", "-C", source.folder, "archive", "--format=tar", source.commit],  # noqa: S607
-        capture_output=True,
-        check=False,
-        timeout=GIT_LIMIT,
-    )
+    with tempfile.TemporaryDirectory() as tree:
+        where = ["-C", source.folder]
+        if source.inside:  # git archives the folder that it stands in, with the commit's own time
+            standing = Path(tree) / source.inside
+            standing.mkdir(parents=True)
+            where = [f"--git-dir={source.folder}", f"--work-tree={tree}", "-C", str(standing)]
+        made = subprocess.run(  # noqa: S603 - fixed words, a commit's hash and a folder's checked name
+            ["git", *where, "archive", "--format=tar", source.commit],  # noqa: S607
+            capture_output=True,
+            check=False,
+            timeout=GIT_LIMIT,
+        )
     if made.returncode != 0:
         raise BadData(f"git archive failed in {source.folder}", detail=made.stderr.decode(errors="replace").strip())
     return gzip.compress(made.stdout, compresslevel=5, mtime=0)
@@ -122,14 +147,37 @@ def parse_procfile(text: str) -> dict[str, str]:
     return {match.group(1): match.group(2).strip() for match in found if match}
 
 
-def wsgi_of(command: str) -> str:
-    """The `module:callable` of a Procfile's gunicorn line; empty when it has none."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return ""
-    named = [word for word in words if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*(\(\))?", word)]
-    return named[-1] if named and "gunicorn" in command else ""
+def _said(folder: Path, tree: str) -> dict[str, str]:
+    """The files at the top of a tree that say how it is run, by name; of lock files the name only."""
+    objects = _objects(folder, [tree, *(f"{tree}:{name}" for name in READ)])
+    names = objects.pop(tree, b"")
+    locks = {name: "" for name in lockfiles.NAMES if f" {name}\0".encode() in names}
+    return locks | {said.partition(":")[2]: text.decode(errors="replace") for said, text in objects.items()}
+
+
+def _objects(folder: Path, wanted: list[str]) -> dict[str, bytes]:
+    """The contents of some objects of a repository, those that are there, asked for in one call."""
+    data = subprocess.run(  # noqa: S603 - fixed words
+        ["git", "-C", str(folder), "cat-file", "--batch"],  # noqa: S607
+        input="".join(f"{name}\n" for name in wanted).encode(),
+        capture_output=True,
+        check=False,
+        timeout=GIT_LIMIT,
+    ).stdout
+    found = {}
+    for name in wanted:
+        head, _, data = data.partition(b"\n")
+        size = head.split()[-1:]
+        if size and size[0].isdigit():  # else "missing"
+            found[name], data = data[: int(size[0])], data[int(size[0]) + 1 :]
+    return found
+
+
+def _django_wsgi(folder: Path, tree: str, said: dict[str, str]) -> str:
+    """Of a Django project without a web line: the wsgi.py beside the settings that manage.py names."""
+    project = weblines.django_settings(said.get("manage.py", "")).partition(".")[0]
+    there = project and _objects(folder, [f"{tree}:{project}/wsgi.py"])
+    return f"{project}.wsgi:application" if there else ""
 
 
 def as_facts(source: Commit) -> dict[str, object]:

@@ -72,16 +72,26 @@ def test_limits(machine: Machine, app: App, live: Live) -> None:
 
 
 def test_gunicorn_is_configured_as_asked(machine: Machine, app: App) -> None:
-    settings = literals(machine.check("cat %s", f"/etc/zarpar/apps/{app['name']}/gunicorn.conf.py"))
+    text = machine.check("cat %s", f"/etc/zarpar/apps/{app['name']}/gunicorn.conf.py")
+    settings = literals(text)
     wanted = dict(app["gunicorn"])
     wanted |= {"loglevel": wanted.pop("log_level"), "preload_app": wanted.pop("preload") is True}
-    if wanted["worker_class"] != "gthread":
-        del wanted["threads"]  # another worker class would take it for a wish to be gthread
+    del wanted["worker_class"]  # the release's own
+    threads = wanted.pop("threads")  # of gthread only: another worker class takes it for a wish to be gthread
+    assert f"\n    threads = {threads}\n" in text
     if wanted["workers"] == 0:  # auto
         wanted["workers"] = max(settings["workers"], 2)
     assert (settings["accesslog"] is not None) == wanted.pop("access_log")
     assert {name: settings.get(name) for name in wanted} == wanted
     assert settings["control_socket_disable"] is True
+
+
+def test_worker_class(machine: Machine, app: App, live: Live) -> None:
+    asked = app["gunicorn"]["worker_class"]
+    slot = f"/etc/zarpar/apps/{app['name']}/slots/{live.slot}"
+    found = machine.check("grep ^ZARPAR_WORKER_CLASS= %s", slot).partition("=")[2].strip('"')
+    uvicorn = {"uvicorn.workers.UvicornWorker", "uvicorn_worker.UvicornWorker"}
+    assert found == asked or (found and not asked) or {found, asked} <= uvicorn
 
 
 def test_runs_its_release(machine: Machine, app: App, live: Live) -> None:

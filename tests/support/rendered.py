@@ -31,6 +31,7 @@ HOST = {
     "disk_free_mb": 9999,
     "inodes_free": 99_999,
     "python": "3.13",
+    "python_full": "3.13.5",
     "hostname": "one",
     "container": False,
     "ipv6": True,

@@ -180,3 +180,42 @@ def test_database_url() -> None:
     remote = config.database_url("shop", "p@ss/w:rd", "10.0.0.5")
     assert remote == "postgresql://shop:p%40ss%2Fw%3Ard@10.0.0.5:5432/shop?sslmode=require"
     assert "@[fd00::1]:5432/" in config.database_url("shop", "x", "fd00::1")
+
+
+@pytest.mark.parametrize("name", ["libpq-dev", "g++", "libglib2.0-0", "libstdc++6"])
+def test_system_packages(name: str) -> None:
+    app = config.load_apps({"shop": {"domains": ["a.example.com"], "source": {"path": "x"}, "system_packages": [name]}})
+    assert app["shop"].system_packages == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["nginx-", "-y", "lib*", "a b", "gcc\n", "Gcc", "a=1", "gcc/stable", "x", "./a.deb", ""]
+)
+def test_what_is_no_package_is_refused(name: str) -> None:
+    """apt would remove nginx, take an option, a pattern, a version or a file."""
+    with pytest.raises(BadData, match=r"apps\.shop\.system_packages\[0\]"):
+        config.load_apps({"shop": {"domains": ["a.example.com"], "source": {"path": "x"}, "system_packages": [name]}})
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"repo": "https://x.org/a.git", "folder": "../b"}, "folder"),
+        ({"repo": "https://x.org/a.git", "folder": "/etc"}, "folder"),
+        ({"repo": "https://x.org/a.git", "folder": "a/../../b"}, "folder"),
+        ({"repo": "https://x.org/a.git", "folder": "-x"}, "folder"),
+        ({"repo": "https://x.org/a.git", "folder": "a b"}, "folder"),
+        ({"path": "x", "folder": "backend"}, "folder: is for `repo`"),
+    ],
+)
+def test_folders_that_are_refused(source: dict[str, str], said: str) -> None:
+    with pytest.raises(BadData, match=said):
+        config.load_apps({"shop": {"domains": ["a.example.com"], "source": source}})
+
+
+def test_folder_of_a_repository() -> None:
+    source = {"repo": "https://x.org/a.git", "folder": "services/back-end"}
+    assert (
+        config.load_apps({"shop": {"domains": ["a.example.com"], "source": source}})["shop"].source.folder
+        == source["folder"]
+    )

@@ -138,3 +138,11 @@ def test_a_run_that_no_task_explains(said: str, summary: str, detail: str) -> No
 def test_a_host_cannot_steer_the_terminal() -> None:
     said = "\x1b[2J\x1b[31mred\x1b[0m\x07 \x1b]0;title\x07 a\r\nb\tc\u202e"
     assert plain(said) == "red ]0;title a\nb\tc"
+
+
+def test_a_python_that_uv_cannot_get() -> None:
+    said = "uv python install failed\nerror: No download found for request: cpython-3.12.77-linux-x86_64-gnu"
+    failure = diagnose("web1", "python", {"msg": said})
+    assert failure.summary == "uv has no such Python to install"
+    assert "3.12.77" in failure.detail
+    assert 'python: "3.12"' in failure.hint

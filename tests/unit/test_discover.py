@@ -143,7 +143,6 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
     "fastapi": {
         "wsgi": "app.main:app",
-        "python": "3.13",
         "database": "postgres",
         "migrate": "alembic upgrade head",
         "health": {"path": "/health"},
@@ -167,7 +166,6 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
     "python version": {
         "wsgi": "main:application",
-        "python": "3.12",
         "migrate": "sh -c 'FLASK_APP=main flask seed'",
         "build": ["sh -c 'python make_index.py > index.txt'"],
         "health": {"path": "/status"},

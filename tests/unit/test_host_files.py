@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from zarpar_host import apply as apply_module
-from zarpar_host import envfile, items
+from zarpar_host import envfile, items, packages
 from zarpar_host.context import Context
 from zarpar_host.errors import HostError
 from zarpar_host.files import Transaction, write_atomic
 from zarpar_host.postgres import scram_matches, scram_verifier
+from zarpar_host.run import run
 
 
 def test_write_atomic_sets_mode_before_the_name_exists(tmp_path: Path) -> None:
@@ -132,3 +134,11 @@ def test_item_names_hold_no_secret() -> None:
     assert apply_module._name(item) == "postgres notes"
     assert apply_module._name({"command": ["a", "b"]}) == "command a b"
     assert apply_module._name({"wait_for_boot": True}) == "wait_for_boot"
+
+
+@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="not a Debian")
+def test_a_package_that_another_one_provides_is_not_missing() -> None:
+    assert packages.missing(["dpkg", "nosuchpackage"]) == ["nosuchpackage"]
+    provided = run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Provides}\n"]).out
+    virtual = next(line.split()[1].rstrip(",") for line in provided.splitlines() if len(line.split()) > 1)
+    assert packages.missing([virtual]) == []

@@ -316,7 +316,7 @@ def test_an_app_gets_no_group_of_the_system(name: str) -> None:
 
 # -- the environment ---------------------------------------------------------------------------------------------
 
-RELEASE = {"id": "00000000-000000", "wsgi": "wsgi:app"}
+RELEASE = {"id": "00000000-000000", "wsgi": "wsgi:app", "worker_class": "gthread"}
 
 
 def environment_of(env: Mapping[str, str]) -> dict[str, str]:

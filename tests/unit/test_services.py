@@ -278,7 +278,7 @@ def test_the_host_puts_its_own_password_in(tmp_path: Path) -> None:
 def test_processes_get_the_url(tmp_path: Path) -> None:
     task_vars = at("w1", {**SHOP, "redis_password": "x"}, web=["w1"])
     (app,) = services.apps_for_host(config.load_apps(task_vars["apps"]), task_vars)
-    release = {"id": "r1", "wsgi": "wsgi:app"}
+    release = {"id": "r1", "wsgi": "wsgi:app", "worker_class": "gthread"}
     values = releases.environment(Places("shop", tmp_path), app, release, tmp_path)
     assert values["REDIS_URL"] == "redis://shop:x@127.0.0.1:25107/0"
     assert environment.names(SHOP)["REDIS_URL"] == "Zarpar"

@@ -122,15 +122,60 @@ def test_repository_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monk
         source.resolve("shop", make_app(source={"repo": f"file://{tmp_path}/none.git"}), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        ("gunicorn wsgi:app", "wsgi:app"),
-        ("gunicorn -w 4 'app:create_app()'", "app:create_app()"),
-        ("gunicorn --bind 0.0.0.0:8000 shop.wsgi:app --threads 2", "shop.wsgi:app"),
-        ("python manage.py runserver", ""),
-        ("gunicorn 'unclosed", ""),
-    ],
-)
-def test_wsgi_of_a_procfile_line(command: str, expected: str) -> None:
-    assert source.wsgi_of(command) == expected
+def commit(checkout: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = checkout / "app" / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-m", "Files")
+
+
+def test_folder_of_a_repository(tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same release as of a local subfolder, but for the commit's place."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    app = make_app(source={"repo": f"file://{checkout}", "ref": "main", "folder": "app"})
+    found, local = source.resolve("shop", app, tmp_path), resolve(tmp_path, "repo/app")
+    assert (found.commit, found.tree, found.wsgi) == (local.commit, local.tree, "shop.wsgi:create()")
+    assert source.archive(found) == source.archive(local)
+    (checkout / "other").write_text("y")
+    git(checkout, "commit", "-am", "Elsewhere")
+    assert source.resolve("shop", app, tmp_path) == found
+
+
+def test_folder_that_the_repository_lacks(tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    app = make_app(source={"repo": f"file://{checkout}", "ref": "main", "folder": "backend"})
+    with pytest.raises(BadData, match=r"apps\.shop\.source\.folder: backend does not exist"):
+        source.resolve("shop", app, tmp_path)
+
+
+def test_asgi_by_the_web_line_unless_the_inventory_says_otherwise(tmp_path: Path, checkout: Path) -> None:
+    assert resolve(tmp_path, "repo/app").worker_class == "gthread"
+    commit(checkout, Procfile="web: uvicorn main:app --host 0.0.0.0 --port $PORT\r\nrelease: x\r\n")
+    found = resolve(tmp_path, "repo/app")
+    assert (found.wsgi, found.worker_class) == ("main:app", "uvicorn.workers.UvicornWorker")
+    set_by_hand = make_app(source={"path": "repo/app"}, gunicorn={"worker_class": "asgi"})
+    assert source.resolve("shop", set_by_hand, tmp_path).worker_class == "asgi"
+
+
+def test_django_without_a_web_line(tmp_path: Path, checkout: Path) -> None:
+    (checkout / "app" / "Procfile").unlink()
+    manage = "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'config.settings.local')\n"
+    commit(checkout, manage_dot_py=manage)
+    assert resolve(tmp_path, "repo/app").wsgi == "wsgi:app"
+    commit(checkout, config__wsgi_dot_py="")
+    assert resolve(tmp_path, "repo/app").wsgi == "config.wsgi:application"
+
+
+def test_python_and_notes(tmp_path: Path, checkout: Path) -> None:
+    assert [note for note in resolve(tmp_path, "repo/app").notes if "no dependencies" in note]
+    commit(checkout, runtime_dot_txt="python-3.12.4\n", requirements_dot_txt="flask\n")
+    found = resolve(tmp_path, "repo/app")
+    assert (found.python, found.requires) == ("3.12", "")
+    assert [note.split()[0] for note in found.notes] == ["runtime.txt", "requirements.txt"]
+    commit(checkout, uv_dot_lock="", pyproject_dot_toml='[project]\nname = "x"\nrequires-python = ">=3.12"\n')
+    (checkout / "app" / "runtime.txt").unlink()
+    git(checkout, "commit", "-am", "No runtime")
+    found = resolve(tmp_path, "repo/app")
+    assert (found.python, found.requires, found.notes) == ("", ">=3.12", [])
