@@ -93,7 +93,10 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         Raises BadData for a secret that Ansible would take for a template: its value would be another one.
         """
         name = expression.strip("{} ")
-        if name.startswith("vault_") and variables.is_template(self._templar.available_variables.get(name)):
+        value = self._templar.available_variables.get(name)
+        if isinstance(value, str) and not variables.has_jinja(value):
+            return str(value)  # as it is: a line that begins with #jinja2: would be an order to Ansible
+        if name.startswith("vault_") and variables.is_template(value):
             raise BadData(
                 f"the value of {name} holds Jinja's marks ({{{{ or the like), and is not tagged !unsafe",
                 hint=f"Set it anew, which tags it: zarpar secrets ENV set {name}",
