@@ -130,13 +130,16 @@ def diagnose(host: str, where: str, result: Mapping[str, Any]) -> Failure:
     if "censored" in result:
         detail = "What it said is not shown, because it may hold a secret (no_log)."
     known = recognise(everything, host)
+    told = own.get("error")
+    if known and known.kind == "unreachable" and told not in (None, known.kind):
+        known = None  # a plugin knows what failed: it was not ssh that said so, but a program on the host
     if known and known.summary:
         summary, detail = known.summary, PREFIXES.sub("", everything)
     kind = known.kind if known else "unreachable" if result.get("unreachable") else "failed"
     return Failure(
         host,
         where,
-        kind=str(own.get("error") or kind),
+        kind=str(told or kind),
         summary=PREFIXES.sub("", summary),
         detail=detail,
         hint=hint or (known.hint if known else ""),

@@ -146,3 +146,13 @@ def test_a_python_that_uv_cannot_get() -> None:
     assert failure.summary == "uv has no such Python to install"
     assert "3.12.77" in failure.detail
     assert 'python: "3.12"' in failure.hint
+
+
+def test_a_refused_connection_of_a_program_on_the_host_is_not_ssh_s() -> None:
+    said = "shop: the app's dependencies could not be installed\ntcp connect error: Connection refused (os error 111)"
+    result: dict[str, Any] = {"msg": said, "zarpar": {"error": "build", "hint": "Is the index up?"}}
+    failure = diagnose("web1", "app_release: Prepare", result)
+    assert (failure.kind, failure.hint) == ("build", "Is the index up?")
+    assert failure.summary == "shop: the app's dependencies could not be installed"
+    failure = diagnose("web1", "app_release: Prepare", {**result, "zarpar": {"error": "unreachable"}})
+    assert (failure.kind, failure.summary) == ("unreachable", "no SSH connection")
