@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zarpar import appcode, config, lockfiles, platforms, pythons, weblines
+from zarpar import appcode, config, lockfiles, platforms, procfile, pythons, weblines
 from zarpar.errors import BadData
-from zarpar.source import parse_procfile
 from zarpar.weblines import ASGI
 
 # Any of these makes a folder an app's.
@@ -64,7 +63,7 @@ def discover(checkout: Path) -> Findings:
     found = Findings(folder, app_name(str(named or folder.name)))
     code = appcode.read(folder)
     needs = requirements(folder, project)
-    processes = _processes(found, folder)
+    processes = _procfile(folder)
     said = _platforms(folder, checkout)
     _web(found, processes.get("web", ""), "Procfile, web")
     _web(found, said["render.yaml"].commands.get("web", ""), "render.yaml, startCommand")
@@ -208,15 +207,10 @@ def _web(found: Findings, command: str, why: str) -> None:
         found.left.append(f"{why}: {command!r} names no module:callable for gunicorn")
 
 
-def _processes(found: Findings, folder: Path) -> dict[str, str]:
+def _procfile(folder: Path) -> dict[str, str]:
+    """What the Procfile runs. What is not web is run by default, so there is nothing to write of it."""
     path = folder / "Procfile"
-    if not path.is_file():
-        return {}
-    processes = parse_procfile(path.read_text(errors="replace"))
-    for name in processes:
-        if name not in ("web", "release"):
-            found.left.append(f"Procfile: the process {name}; only web and release are run yet")
-    return processes
+    return procfile.parse(path.read_text(errors="replace")) if path.is_file() else {}
 
 
 def _django(found: Findings, folder: Path, code: appcode.Code) -> None:
