@@ -88,22 +88,25 @@ def main(words: Sequence[str]) -> int:
 
 
 def _follow(unit: str) -> int:
+    """Start a run, tell what it says until it ends, and return its code; a run that goes on already is followed."""
     before = processes.shown([unit], SERVICE).get(unit, {})
+    earlier = before.get("InvocationID", "")
     if before.get("ActiveState") == "activating":
-        print("it runs already, since " + _time(before.get("ExecMainStartTimestamp", "")), file=sys.stderr)
+        print(f"it runs already, since {_time(before.get('ExecMainStartTimestamp', ''))}", file=sys.stderr)
+        earlier = ""
     # ends when the run does; a second start of what runs already waits for the same run
     with subprocess.Popen(["systemctl", "start", "--", unit], env=BASE_ENVIRONMENT, stdin=subprocess.DEVNULL) as job:  # noqa: S603, S607
-        position = ""
-        while True:
+        position, over = "", False
+        while not over:
             over = job.poll() is not None
             if over:
                 run(["journalctl", "--sync"], check=False)
+            else:
+                time.sleep(LOOK_EVERY)
             shown = processes.shown([unit], SERVICE).get(unit, {})
-            if over or before.get("ActiveState") == "activating" or shown.get("InvocationID") != before.get("InvocationID"):
+            if shown.get("InvocationID", "") != earlier:
                 position = _tell(shown.get("InvocationID", ""), position)
-            if over:
-                return _code(shown)
-            time.sleep(LOOK_EVERY)
+    return _code(shown)
 
 
 def _tell(invocation: str, position: str) -> str:
