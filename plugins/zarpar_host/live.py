@@ -44,6 +44,12 @@ def point(places: Places, live: Live | None, previous: str) -> bool:
     return changed or now != target
 
 
+def points_to(places: Places, live: Live) -> bool:
+    """Whether visitors reach the slot of `live`."""
+    link = places.home / "live"
+    return link.is_symlink() and str(link.readlink()) == f"slots/{live.slot}"
+
+
 def _fill(places: Places, live: Live, previous: str) -> bool:
     """The links of one slot's folder; they are in place before `live` points there."""
     folder = places.home / "slots" / live.slot

@@ -106,6 +106,10 @@ class Machine:
         """Make visitors reach `target`; see live.point."""
         return live.point(self.places, target, previous)
 
+    def points_to(self, target: Live) -> bool:
+        """Whether visitors reach the slot of `target`."""
+        return live.points_to(self.places, target)
+
     def slot_restarted(self, slot: str) -> bool:
         """Whether a slot's app is down, or ended since it was started and was started again."""
         argv = ["systemctl", "show", "-p", "ActiveState,NRestarts", "--value", self.places.unit(slot)]

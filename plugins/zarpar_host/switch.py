@@ -14,7 +14,7 @@ The order of its durable writes, and what a cut after each leaves:
 8. state.json: pending = none, release good ........... the new release serves
 9. drain of the old slot (a unit of its own), prune ... done again by the next run
 
-Processes and timers are derived from state.json alone, by `_agree`: those of the live release run, no others start.
+The live link, the processes and the timers are derived from state.json alone, by `_derive`.
 """
 
 from __future__ import annotations
@@ -222,6 +222,7 @@ def rollback(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
         if not target:
             raise HostError("there is no earlier good release to go back to", kind="unknown_release")
         if state.live and target == state.live.release:
+            _derive(places, machine, state)  # going back may have been cut half way
             return {"outcome": "unchanged", "changed": False, "release": target}
         if not request.get("force"):
             schema.require_known(places, target)
@@ -252,7 +253,7 @@ def watch(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
     machine = machine or Machine(places)
     with locked(places, "the watcher", "watch", wait=600):  # until the switch itself has ended, however it did
         state = load(places)
-        _agree(places, machine, state)
+        _derive(places, machine, state)
     begin = time.monotonic()
     ill = 0
     while state.pending and state.pending.token == request["token"] and state.live:
@@ -268,6 +269,8 @@ def watch(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
             return _end_watch(places, machine, request["token"], "")
         time.sleep(LOOK_EVERY)
         state = load(places)
+    with locked(places, "the watcher", "watch", wait=600):  # whatever ended the switch may have been cut itself
+        _derive(places, machine, load(places))
     return {"outcome": "unchanged", "changed": False}
 
 
@@ -337,10 +340,9 @@ def recover(_request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
                 _keep(places, state, "the host restarted before the switch was confirmed")
             elif state.pending:
                 _forget_pending(places, state, "the host restarted before the switch was confirmed")
-            machine.point(state.live, state.previous())
             if state.live:
                 machine.start_later(state.live)
-            _agree(places, machine, state, boot=True)
+            _derive(places, machine, state, boot=True)
             outcomes[places.app] = state.live.release if state.live else ""
     return {"apps": outcomes, "changed": False}
 
@@ -366,19 +368,21 @@ def _settled(places: Places, machine: Machine) -> State:
         if problem and state.pending.origin:
             _go_back(places, machine, state, problem)
             return state
-        machine.point(state.live, _origin_of(state))
+        _derive(places, machine, state)
         if problem:
             _keep(places, state, problem)
         else:
             _finish(places, machine, state)
     elif state.live:
-        machine.point(state.live, state.previous())
-    _agree(places, machine, state)
+        _derive(places, machine, state)
     return state
 
 
-def _origin_of(state: State) -> str:
-    return state.pending.origin.release if state.pending and state.pending.origin else ""
+def _derive(places: Places, machine: Machine, state: State, *, boot: bool = False) -> None:
+    """Make again what follows from the durable state: the live link, the processes, the timers."""
+    origin = state.pending.origin if state.pending else None
+    machine.point(state.live, origin.release if origin else state.previous())
+    _agree(places, machine, state, boot=boot)
 
 
 def _finish(places: Places, machine: Machine, state: State) -> None:
@@ -407,8 +411,7 @@ def _go_back(places: Places, machine: Machine, state: State, why: str) -> None:
     _forget_pending(places, state, why)
     if state.live and not machine.slot_alive(state.live.slot):
         machine.start_slot(state.live)
-    machine.point(state.live, state.previous())
-    _agree(places, machine, state)
+    _derive(places, machine, state)
     if left:
         machine.drain_later(left.slot, settings_of(places, left.release)["app"]["drain"])
 
@@ -446,6 +449,8 @@ def serves(places: Places, machine: Machine, state: State, release: str, setting
         return False
     check = Check.of(settings["app"]["health"])
     units = processes.units(places, state.live.slot, settings)
-    if not machine.slot_alive(state.live.slot) or (units and machine.units_down(units)):
+    if not machine.points_to(state.live) or not machine.slot_alive(state.live.slot):
+        return False
+    if units and machine.units_down(units):
         return False
     return not machine.ask_site(check, settings["app"]["tls"] != "off")
