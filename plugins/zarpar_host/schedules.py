@@ -106,7 +106,7 @@ def _follow(unit: str) -> int:
             shown = processes.shown([unit], SERVICE).get(unit, {})
             if shown.get("InvocationID", "") != earlier:
                 position = _tell(shown.get("InvocationID", ""), position)
-    return _code(shown)
+    return exit_code(shown)
 
 
 def _tell(invocation: str, position: str) -> str:
@@ -124,7 +124,7 @@ def _tell(invocation: str, position: str) -> str:
     return position
 
 
-def _code(shown: dict[str, str]) -> int:
+def exit_code(shown: dict[str, str]) -> int:
     if shown.get("Result") == "exec-condition":
         return FAILED
     status = int(shown.get("ExecMainStatus") or 0)

@@ -74,6 +74,7 @@ def discover(checkout: Path) -> Findings:
     _python(found, folder)
     _migrate(found, folder, processes, said["render.yaml"], needs)
     _build(found, said["render.yaml"])
+    _beside(found, processes, said)
     _health(found, said["render.yaml"], code)
     if not (folder / "manage.py").is_file():
         found.take("static", {url: path for url, path in code.static.items() if _servable(url, path)}, "the code")
@@ -300,6 +301,29 @@ def _build(found: Findings, render: platforms.Said) -> None:
     if more:
         found.keys.setdefault("build", []).extend(more)
         found.why.setdefault("build", "render.yaml, buildCommand")
+
+
+def _beside(found: Findings, lines: dict[str, str], said: dict[str, platforms.Said]) -> None:
+    """What other platforms run beside the web server, unless a Procfile says it, which counts by itself."""
+    if any(name not in procfile.APART for name in lines):
+        return
+    for file, its in said.items():
+        fits = {}
+        for name, command in its.processes.items():
+            wanted = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+            if _fits(wanted, command):
+                fits[wanted] = {"command": command}
+            else:
+                found.left.append(f"{file}: the command of {name}; say it by `processes` (docs/APPS.md)")
+        found.take("processes", fits, file)
+
+
+def _fits(name: str, command: str) -> bool:
+    """Whether a process could be a line of a Procfile."""
+    try:
+        return name not in procfile.APART and procfile.parse(f"{name}: {command}") == {name: command}
+    except BadData:
+        return False
 
 
 def _health(found: Findings, render: platforms.Said, code: appcode.Code) -> None:

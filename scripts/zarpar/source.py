@@ -155,8 +155,7 @@ def _procfile(name: str, text: str) -> dict[str, str]:
     try:
         return procfile.parse(text)
     except BadData as error:
-        error.summary = f"apps.{name}: {error.summary}"
-        raise
+        raise BadData(f"apps.{name}: {error.summary}", detail=error.detail, hint=error.hint) from error
 
 
 def _said(folder: Path, tree: str) -> dict[str, str]:
