@@ -253,7 +253,6 @@ def watch(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
     machine = machine or Machine(places)
     with locked(places, "the watcher", "watch", wait=600):  # until the switch itself has ended, however it did
         state = load(places)
-        _derive(places, machine, state)
     begin = time.monotonic()
     ill = 0
     while state.pending and state.pending.token == request["token"] and state.live:

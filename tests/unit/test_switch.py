@@ -433,6 +433,7 @@ def test_cut_at_every_step(tmp_path: Path, quick: None) -> None:
             add_release(places, "one")
             add_release(places, "two")
             deploy(places, host, "one")
+            host.watchers.clear()  # it has ended
             with pytest.raises(Cut):
                 deploy(places, host, "two", cut_at)
             if host.visitors and host.slots.get(host.visitors.slot) != host.visitors.release:
@@ -442,7 +443,7 @@ def test_cut_at_every_step(tmp_path: Path, quick: None) -> None:
                 for token in list(host.watchers):
                     watch(places, host, token)
                     assert_whole(places, host, {"one", "two"})
-                    assert_agrees(places, host)
+                assert_agrees(places, host)  # also when there was no watcher yet
             deploy(places, host, "two")
             assert_whole(places, host, {"two"})
             assert_agrees(places, host)
@@ -585,8 +586,9 @@ class FakeTransaction:
         return []
 
 
-def test_cut_at_every_step_of_going_back(tmp_path: Path, quick: None) -> None:
-    """A rollback while the release is watched, cut anywhere: the same command, run again, ends it."""
+@pytest.mark.parametrize("aftermath", ["rollback", "deploy", "watcher"])
+def test_cut_at_every_step_of_going_back(tmp_path: Path, quick: None, aftermath: str) -> None:
+    """A rollback while the release is watched, cut anywhere: whatever comes next ends it."""
     cut_at = 0
     while True:
         places = at(tmp_path / str(cut_at))
@@ -600,11 +602,15 @@ def test_cut_at_every_step_of_going_back(tmp_path: Path, quick: None) -> None:
         except Cut:
             finished = False
         assert_whole(places, host, {"one", "two"})
-        switch.agree({"app": "shop"}, places.root, FakeMachine(host))  # type: ignore[arg-type]
-        assert_agrees(places, host)
-        request = {"app": "shop", "to": "one"}
-        switch.rollback(request, places.root, FakeMachine(host))  # type: ignore[arg-type]
-        deploy(places, host, "one")
+        pending = load(places).pending
+        if aftermath == "rollback" or pending:
+            request = {"app": "shop", "to": "one"}
+            switch.rollback(request, places.root, FakeMachine(host))  # type: ignore[arg-type]
+        elif aftermath == "deploy":
+            deploy(places, host, "one")
+        else:
+            for token in list(host.watchers):
+                watch(places, host, token)
         assert_whole(places, host, {"one"})
         assert_agrees(places, host)
         if finished:
@@ -721,3 +727,17 @@ def test_app_without_processes_costs_no_call(places: Places) -> None:
         switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)
     assert set(load(places).releases) == {"two", "three"}
     assert {places.slot_file(slot).readlink().name for slot in SLOTS} == {"two", "three"}
+
+
+def test_visitors_on_another_slot_than_the_live_one_s_are_a_reason_to_act(places: Places) -> None:
+    """Going back was cut before the live link: both releases run and answer."""
+    host = FakeHost(places)
+    for name in ("one", "two"):
+        add_release(places, name, beside=[], watch=600)
+        deploy(places, host, name)
+    state = load(places)
+    state.live, state.pending = Live("one", "blue"), None
+    save(places, state)
+    host.timers = {"for-one": "daily"}
+    assert deploy(places, host, "one")["outcome"] == "unchanged"
+    assert_whole(places, host, {"one"})
