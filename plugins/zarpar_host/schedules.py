@@ -84,10 +84,10 @@ def main(words: Sequence[str]) -> int:
     if not words[0].replace("-", "").isalnum() or words[1] not in {each["name"] for each in _of_live(places)}:
         print(f"error: {words[0]} has no schedule {words[1]!r} on this host", file=sys.stderr)
         return FAILED
-    return _follow(places.schedule_unit(words[1]))
+    return follow(places.schedule_unit(words[1]))
 
 
-def _follow(unit: str) -> int:
+def follow(unit: str) -> int:
     """Start a run, tell what it says until it ends, and return its code; a run that goes on already is followed."""
     before = processes.shown([unit], SERVICE).get(unit, {})
     earlier = before.get("InvocationID", "")
@@ -95,7 +95,9 @@ def _follow(unit: str) -> int:
         print(f"it runs already, since {_time(before.get('ExecMainStartTimestamp', ''))}", file=sys.stderr)
         earlier = ""
     # ends when the run does; a second start of what runs already waits for the same run
-    with subprocess.Popen(["systemctl", "start", "--", unit], env=BASE_ENVIRONMENT, stdin=subprocess.DEVNULL) as job:  # noqa: S603, S607
+    argv = ["systemctl", "start", "--quiet", "--", unit]
+    quiet = subprocess.DEVNULL  # that it failed, its code says
+    with subprocess.Popen(argv, env=BASE_ENVIRONMENT, stdin=quiet, stderr=quiet) as job:  # noqa: S603
         position, over = "", False
         while not over:
             over = job.poll() is not None
@@ -106,7 +108,10 @@ def _follow(unit: str) -> int:
             shown = processes.shown([unit], SERVICE).get(unit, {})
             if shown.get("InvocationID", "") != earlier:
                 position = _tell(shown.get("InvocationID", ""), position)
-    return exit_code(shown)
+    code = exit_code(shown)
+    if code:
+        print(f"error: {_outcome(shown) or 'it could not be started'}", file=sys.stderr)
+    return code
 
 
 def _tell(invocation: str, position: str) -> str:
@@ -125,6 +130,7 @@ def _tell(invocation: str, position: str) -> str:
 
 
 def exit_code(shown: dict[str, str]) -> int:
+    """The exit code of a unit's last run, as a shell says it; 125 when it was not even started."""
     if shown.get("Result") == "exec-condition":
         return FAILED
     status = int(shown.get("ExecMainStatus") or 0)

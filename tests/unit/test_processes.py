@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from zarpar_host import machine, processes, releases, schedules
+from zarpar_host import machine, processes, releases, run, schedules
 from zarpar_host.errors import HostError
 from zarpar_host.run import Completed
 from zarpar_host.state import Live, Places, State, load, save
@@ -72,11 +72,11 @@ def systemctl(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What is asked of systemd, which gives no answer here."""
     asked: list[list[str]] = []
 
-    def run(argv: list[str], **_options: object) -> Completed:
+    def ask(argv: list[str], **_options: object) -> Completed:
         asked.append(argv)
         return Completed(0, "", "")
 
-    monkeypatch.setattr(machine, "run", run)
+    monkeypatch.setattr(machine, "run", ask)
     return asked
 
 
@@ -310,6 +310,43 @@ def test_schedules_are_listed(
 )
 def test_exit_code_of_a_run(shown: dict[str, str], code: int) -> None:
     assert schedules.exit_code(shown) == code
+
+
+JOURNALCTL = """#!/bin/sh
+case "$*" in
+  --sync) ;;
+  *--after-cursor=one*_SYSTEMD_INVOCATION_ID=new) [ -e over ] && printf 'second\\n-- cursor: two\\n' ;;
+  *--after-cursor*) ;;
+  *_SYSTEMD_INVOCATION_ID=new) printf 'first\\n-- cursor: one\\n' ;;
+  *) echo 'of another run' ;;
+esac
+"""
+SYSTEMCTL = """#!/bin/sh
+case "$1" in
+  start) echo new > invocation; sleep 0.4; touch over; exit 1 ;;
+  show) echo "Id=zarpar-shop.schedule@x.service"; echo "InvocationID=$(cat invocation)"
+        [ -e over ] && printf 'ActiveState=failed\\nResult=exit-code\\nExecMainStatus=3\\nExecMainCode=1\\n'
+        echo "ExecMainExitTimestamp=Sat 2026-11-21 00:00:00 UTC" ;;
+esac
+"""
+
+
+def test_run_is_followed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each line once, none of an earlier run, and the command's exit code."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "invocation").write_text("old\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setitem(run.BASE_ENVIRONMENT, "PATH", f"{tmp_path}:{run.PATH}")
+    monkeypatch.setattr(schedules, "LOOK_EVERY", 0.1)
+    assert schedules.follow("zarpar-shop.schedule@x.service") == 3
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["first", "second"]
+    assert said.err == "error: failed (code 3)\n"
 
 
 @pytest.mark.parametrize("words", [[], ["shop"], ["../shop", "x"], ["shop", "nosuch"], ["nosuch", "x"]])
