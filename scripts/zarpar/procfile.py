@@ -6,11 +6,11 @@ import re
 import shlex
 from typing import Any
 
-from zarpar.config import PROCESS, STOP, App
+from zarpar.config import NOT_IN_A_LINE, PROCESS, STOP, App
 from zarpar.errors import BadData
 
 LINE = re.compile(rf"({PROCESS})[ \t]*:[ \t]*(\S.*)", re.ASCII)
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile(f"[{NOT_IN_A_LINE}]")
 COMMAND_LIMIT = 4096
 APART = ("web", "release")  # what gunicorn and `migrate` are for
 # A scheduler that runs twice sends every task twice.
@@ -43,7 +43,7 @@ def parse(text: str) -> dict[str, str]:
 
 
 def _problem(command: str) -> str:
-    if CONTROL.search(command):
+    if CONTROL.search(command.replace("\t", " ")):
         return "holds a control character"
     if len(command) > COMMAND_LIMIT:
         return f"is longer than {COMMAND_LIMIT} characters"
