@@ -21,7 +21,7 @@ from zarpar.config import App
 from zarpar.errors import BadData
 
 GIT_LIMIT = 600
-READ = ("manage.py", "requirements.txt", *pythons.FILES)
+READ = ("Procfile", "manage.py", "requirements.txt", *pythons.FILES)
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
         raise BadData(f"{key}.{what}: {prefix} does not exist in {ref}", hint="Is it committed?")
     subject, author = _git(folder, "log", "-1", "--format=%s%x00%an", commit).stdout.rstrip("\n").split("\0")
     changes = _git(folder, "status", "--porcelain", "--", ".").stdout if app.source.path else ""
-    lines = _procfile(name, _git(folder, "show", f"{tree}:Procfile").stdout)
     said = _said(folder, tree)
+    lines = _procfile(name, said.get("Procfile", ""))
     web = weblines.read(lines.get("web", ""))
     wish = pythons.wish(app.python, said)
     return Commit(
