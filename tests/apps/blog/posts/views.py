@@ -9,7 +9,8 @@ from .models import Post
 
 
 def index(request: HttpRequest) -> HttpResponse:
-    return render(request, "posts/index.html", {"posts": Post.objects.order_by("-id")[:20], "release": settings.RELEASE})
+    newest = Post.objects.order_by("-id")[:20]
+    return render(request, "posts/index.html", {"posts": newest, "release": settings.RELEASE})
 
 
 def health(request: HttpRequest) -> JsonResponse:
