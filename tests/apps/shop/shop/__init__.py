@@ -43,7 +43,10 @@ def make_celery(app: Flask) -> Celery:
         # Seconds until a task whose worker never came back is given out anew; more than the longest task takes.
         broker_transport_options={"visibility_timeout": 30},
         broker_connection_retry_on_startup=True,
-        beat_schedule={"tick": {"task": "shop.tasks.tick", "schedule": 2.0, "options": {"expires": 10}}},
+        beat_schedule={
+            "tick": {"task": "shop.tasks.tick", "schedule": 2.0, "options": {"expires": 10}},
+            "sweep": {"task": "shop.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
+        },
     )
     celery.set_default()
     return celery

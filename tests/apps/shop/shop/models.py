@@ -1,5 +1,7 @@
 """What is kept in PostgreSQL."""
 
+from datetime import datetime
+
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import DateTime, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -21,6 +23,14 @@ class Order(db.Model):
     cents: Mapped[int | None]
 
 
+class Wanted(db.Model):
+    """A parcel that is to be sent, and when its task was queued. A queue may forget a task; this does not."""
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    seconds: Mapped[float]
+    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
 class Parcel(db.Model):
     """A parcel that was sent: once, however often its task ran."""
 
@@ -34,4 +44,4 @@ class Run(db.Model):
     task: Mapped[str]
     number: Mapped[int | None]
     release: Mapped[str]
-    at: Mapped[object] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, abort, jsonify, request
 from sqlalchemy import func, select, text
 
 from . import RELEASE, tasks
-from .models import Order, Parcel, Run, db
+from .models import Order, Parcel, Run, Wanted, db
 
 blueprint = Blueprint("pages", __name__)
 broker = redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=5)
@@ -47,16 +47,21 @@ def result(task: str) -> Response:
 def send() -> tuple[Response, int]:
     """Have a row of parcels sent."""
     wanted = request.get_json()
-    numbers = range(int(wanted["first"]), int(wanted["last"]) + 1)
+    seconds, numbers = float(wanted.get("seconds", 0)), range(int(wanted["first"]), int(wanted["last"]) + 1)
+    db.session.add_all(Wanted(number=number, seconds=seconds) for number in numbers)
+    db.session.commit()
     for number in numbers:
-        tasks.send.delay(number, float(wanted.get("seconds", 0)))
+        tasks.send.delay(number, seconds)
     return jsonify(queued=len(numbers)), 202
 
 
 @blueprint.get("/parcels")
 def parcels() -> Response:
+    """Those that were sent; how many tasks ran for them, and which had to be queued again."""
     runs = db.session.scalar(select(func.count(Run.id)).where(Run.task == "send"))
-    return jsonify(sent=list(db.session.scalars(select(Parcel.number).order_by(Parcel.number))), runs=runs)
+    sent = db.session.scalars(select(Parcel.number).order_by(Parcel.number))
+    again = db.session.scalars(select(Run.number).where(Run.task == "sweep"))
+    return jsonify(sent=list(sent), runs=runs, again=list(again))
 
 
 @blueprint.get("/ticks")

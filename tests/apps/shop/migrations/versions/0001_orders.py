@@ -15,6 +15,12 @@ def upgrade() -> None:
         sa.Column("amount", sa.Integer(), nullable=False),
         sa.Column("cents", sa.Integer()),
     )
+    op.create_table(
+        "wanted",
+        sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("queued_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+    )
     op.create_table("parcel", sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False))
     op.create_table(
         "run",
@@ -29,4 +35,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("run")
     op.drop_table("parcel")
+    op.drop_table("wanted")
     op.drop_table("order")
