@@ -180,6 +180,12 @@ def test_beat_s_tasks_come_once(place: Place) -> None:
     assert 5 <= len(times) <= 8, times
 
 
+def test_verify_finds_nothing(place: Place) -> None:
+    """The suite that a user runs against a server, for all apps of this one."""
+    done = place.world.zarpar("verify")
+    assert done.code == 0, str(done)
+
+
 def _sample(place: Place, name: str) -> Sample:
     if name not in place.samples:
         pytest.skip(f"{name}: there is no CPython {OTHER_PYTHON} on this machine that could be copied to the host")

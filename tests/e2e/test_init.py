@@ -59,6 +59,7 @@ def test_deploy_accepts_it(world: World, made: dict[str, Sample], name: str) -> 
     """All data, the host and the release are judged; nothing is changed."""
     done = world.run(str(ROOT / "scripts" / "deploy"), str(made[name].inventory), "--check", "--yes")
     assert done.code == 0, str(done)
+    assert "to be released" in done.err, str(done)
     assert not world.succeeds_on(HOST, "test", "-e", "/etc/zarpar"), "--check has changed the host"
 
 
