@@ -40,8 +40,13 @@ def make_celery(app: Flask) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        # Seconds until a task whose worker never came back is given out anew; more than the longest task takes.
-        broker_transport_options={"visibility_timeout": 30},
+        # Seconds until a task whose worker never came back is given out anew: more than the longest task takes. It is
+        # looked for each time (every 10 s), not each tenth time; a lock on that may be left by a killed worker too.
+        broker_transport_options={
+            "visibility_timeout": 30,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 30,
+        },
         broker_connection_retry_on_startup=True,
         beat_schedule={
             "tick": {"task": "shop.tasks.tick", "schedule": 2.0, "options": {"expires": 10}},
