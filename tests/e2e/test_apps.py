@@ -89,7 +89,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_each_release_is_its_commit_s(place: Place) -> None:
     for name, sample in place.samples.items():
-        assert place.releases[name].startswith(sample.app.head()), name
+        assert place.releases[name].startswith(sample.commit), name
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -141,8 +141,13 @@ def test_again_there_is_nothing_to_do(place: Place) -> None:
 
 
 def test_a_second_release_takes_over_with_its_workers(place: Place) -> None:
-    """Tasks that wait while the workers are exchanged are done, and the new ones are done by the new release."""
-    shop = _sample(place, "shop")
+    """Tasks that wait while the workers are exchanged are done, and the new ones are done by the new release.
+
+    The app in a folder of a repository now comes from the repository's address, as it does when it is pushed.
+    """
+    shop, nested = _sample(place, "shop"), _sample(place, "nested")
+    place.world.apps[nested.name]["source"] = {"repo": f"file://{nested.app.folder}", "folder": "backend"}
+    place.world.write()
     for name, sample in place.samples.items():
         folder = "backend/" if name == "nested" else ""
         sample.app.commit("The second", {f"{folder}NEWS": "Something is new.\n"})
@@ -152,7 +157,9 @@ def test_a_second_release_takes_over_with_its_workers(place: Place) -> None:
     assert done.code == 0, str(done)
     note(f"second release of {len(place.samples)} apps on Debian {place.debian}: {done.seconds:.1f} s")
     place.releases = place.look()
-    assert all(place.releases[name] != before[name] for name in place.samples)
+    for name, sample in place.samples.items():
+        assert place.releases[name] != before[name], name
+        assert place.releases[name].startswith(sample.commit), name
     for name in place.samples:
         _check(place, name)
     numbers = list(range(1, queued["queued"] + 1))

@@ -70,5 +70,5 @@ def test_deploy_of_it_works(world: World, made: dict[str, Sample], name: str) ->
     done = world.run(str(ROOT / "scripts" / "deploy"), str(sample.inventory), "--yes")
     assert done.code == 0, str(done)
     release = world.live(HOST, sample.name)
-    assert release.startswith(sample.app.head())
+    assert release.startswith(sample.commit)
     CHECKS[name](lambda path, post=None: world.visit(HOST, f"https://{sample.domain}{path}", post=post), release)

@@ -166,6 +166,12 @@ class Sample:
         found: dict[str, Any] = yaml.safe_load((self.inventory / "group_vars/all/apps.yml").read_text())["apps"]
         return found
 
+    @property
+    def commit(self) -> str:
+        """The newest commit of the app's own folder: the first eight digits."""
+        folder = os.path.normpath(self.inventory / self.described[self.name]["source"]["path"])
+        return self.app.git("log", "-1", "--format=%H", "--", folder)[:8]
+
     def secrets(self) -> dict[str, str]:
         """What the vault holds that `init` made."""
         vault, password = self.inventory / "group_vars/all/vault.yml", self.inventory / ".vault-password"
