@@ -73,6 +73,7 @@ class ActionModule(ZarparAction):
             archive = self._archive(release)
             self.keep_leases([{"app": app["name"], "lease": release["deploy"]}])
         wanted = ("id", "tree", "commit", "subject", "author", "wsgi", "worker_class", "migrate", "by")
+        wanted += ("processes", "schedules")
         request: Answer = {"app": app, "release": {key: release[key] for key in wanted}}
         request["lease"] = release["deploy"]
         request["wait"] = int(task_vars.get("zarpar_wait_lock") or LOCK_WAIT)

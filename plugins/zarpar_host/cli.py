@@ -37,17 +37,21 @@ VERBS = {
     "prune": ("switch", "prune_now"),
     "watch": ("switch", "watch"),
     "drain": ("switch", "drain"),
+    "agree": ("switch", "agree"),
     "recover": ("switch", "recover"),
+    "schedules": ("schedules", "listed"),
 }
 TAKES_ARCHIVE = {"prepare"}
+# verb -> module with a `main`: for a person's terminal; no request, and the command's own output and exit code
+FOR_PERSONS = {"exec": "oneoff", "run-schedule": "schedules"}
 
 
 def main(argv: list[str]) -> int:
     """Run one verb; 0 when it did what was asked, 1 when it failed, 2 for a wrong call."""
-    if argv[:1] == ["exec"]:  # the one verb that is for a person's terminal: no request, and the command's own answer
-        return int(importlib.import_module("zarpar_host.oneoff").main(argv[1:]))
+    if argv and argv[0] in FOR_PERSONS:
+        return int(importlib.import_module(f"zarpar_host.{FOR_PERSONS[argv[0]]}").main(argv[1:]))
     if len(argv) < 1 or argv[0] not in VERBS:
-        print(f"usage: zarpar-host VERB   (one of: {', '.join([*VERBS, 'exec'])})", file=sys.stderr)
+        print(f"usage: zarpar-host VERB   (one of: {', '.join([*VERBS, *FOR_PERSONS])})", file=sys.stderr)
         return 2
     os.umask(0o022)
     started = time.monotonic()

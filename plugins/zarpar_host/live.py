@@ -4,6 +4,7 @@
     /srv/<app>/slots/blue/socket   -> /run/zarpar/<app>-blue/gunicorn.sock   (nginx's upstream is live/socket)
     /srv/<app>/slots/blue/tree     -> the release's tree                     (nginx's static files: live/tree/...)
     /srv/<app>/slots/blue/previous -> the tree of the release before         (for pages that are still open)
+    /etc/zarpar/apps/<app>/slots/live -> the release's environment           (schedules run in it)
 
 nginx opens these paths for each connection and file, so a switch needs no reload of nginx: no worker is
 replaced, no visitor's connection is closed. Only connections that nginx keeps open to the old slot go on
@@ -25,16 +26,28 @@ def point(places: Places, live: Live | None, previous: str) -> bool:
     """Make visitors reach `live` (nobody, when None); False when they do already."""
     link = places.home / "live"
     now = str(link.readlink()) if link.is_symlink() else ""
+    scheduled = places.slot_file("live")
     if live is None:
+        scheduled.unlink(missing_ok=True)
         if now:
             link.unlink()
             sync_directory(places.home)
         return bool(now)
     changed = _fill(places, live, previous)
+    scheduled.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    environment = str(places.environment(live.release))
+    if not scheduled.is_symlink() or str(scheduled.readlink()) != environment:
+        replace_link(scheduled, environment)
     target = f"slots/{live.slot}"
     if now != target:
         replace_link(link, target)
     return changed or now != target
+
+
+def points_to(places: Places, live: Live) -> bool:
+    """Whether visitors reach the slot of `live`."""
+    link = places.home / "live"
+    return link.is_symlink() and str(link.readlink()) == f"slots/{live.slot}"
 
 
 def _fill(places: Places, live: Live, previous: str) -> bool:

@@ -45,6 +45,7 @@ def _release(places: Places, release: str) -> dict[str, bool]:
     """Whether a release is on this host, and whether it is the one that serves, well, with no switch open."""
     try:
         settings = settings_of(places, release)
-        return {"here": True, "served": switch.serves(Machine(places), load(places), release, settings)}
+        served = switch.serves(places, Machine(places), load(places), release, settings)
+        return {"here": True, "served": served}
     except HostError:
         return {"here": False, "served": False}

@@ -1,18 +1,20 @@
-"""What a switch does to the host: slots, the live link, timers. The one seam where unit tests put their own."""
+"""What a switch does to the host: slots, processes, the live link, timers. The seam where unit tests put their own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zarpar_host import envfile, health, live
+from zarpar_host import envfile, health, live, processes
 from zarpar_host.errors import HostError
-from zarpar_host.files import replace_link
+from zarpar_host.files import replace_link, write_atomic
 from zarpar_host.masking import mask
 from zarpar_host.run import run
 from zarpar_host.state import Live, Places
 
 LAUNCHER = "/usr/local/sbin/zarpar-host"
 STOP_LIMIT = 900
+LAST_TASK_LIMIT = 90_000  # more than the longest `stop`: systemd itself ends a process after that
 DRAIN_LIMIT = 30.0
 LOG_LINES = 100
 
@@ -65,11 +67,7 @@ class Machine:
 
         The secrets of its environment are left out: this is told to the controller, and kept in its logs.
         """
-        shown = run(["systemctl", "show", "-p", "InvocationID", "--value", self.places.unit(slot)], check=False)
-        this = shown.out.strip()
-        which = [f"_SYSTEMD_INVOCATION_ID={this}", "+", f"INVOCATION_ID={this}"] if this else ["--lines=100"]
-        unit = [] if this else ["--unit", self.places.unit(slot)]
-        text = middle_out(run(["journalctl", "--no-pager", "--output=cat", *unit, *which], check=False).out)
+        text = self._journal(self.places.unit(slot))
         log = Path("/var/log/zarpar") / self.places.app / "error.log"
         if log.is_file():
             text = f"{text}\n{self._masked(slot, log.read_text(errors='replace'))[-3000:]}"
@@ -78,6 +76,17 @@ class Machine:
     def _masked(self, slot: str, text: str) -> str:
         file = self.places.slot_file(slot)
         return mask(text, envfile.parse(file.read_text()) if file.is_file() else {})
+
+    def process_journal(self, slot: str, instance: str) -> str:
+        """What a process logged since it was started, without the secrets of its environment."""
+        return self._masked(slot, self._journal(self.places.process_unit(slot, instance)))
+
+    def _journal(self, unit: str) -> str:
+        shown = run(["systemctl", "show", "-p", "InvocationID", "--value", unit], check=False)
+        this = shown.out.strip()
+        which = [f"_SYSTEMD_INVOCATION_ID={this}", "+", f"INVOCATION_ID={this}"] if this else ["--lines=100"]
+        which = which if this else ["--unit", unit, *which]
+        return middle_out(run(["journalctl", "--no-pager", "--output=cat", *which], check=False).out)
 
     def gate(self, slot: str, check: health.Check) -> None:
         """Wait until the app in a slot is healthy. Raises HostError with its log when it is not in time."""
@@ -96,6 +105,10 @@ class Machine:
     def point(self, target: Live | None, previous: str) -> bool:
         """Make visitors reach `target`; see live.point."""
         return live.point(self.places, target, previous)
+
+    def points_to(self, target: Live) -> bool:
+        """Whether visitors reach the slot of `target`."""
+        return live.points_to(self.places, target)
 
     def slot_restarted(self, slot: str) -> bool:
         """Whether a slot's app is down, or ended since it was started and was started again."""
@@ -137,3 +150,57 @@ class Machine:
         """At boot: have systemd start a release's slot when its turn comes."""
         replace_link(self.places.slot_file(target.slot), str(self.places.environment(target.release)))
         run(["systemctl", "start", "--no-block", self.places.unit(target.slot)], check=False)
+
+    def start_processes(self, slot: str, instances: Sequence[str]) -> None:
+        """Start processes in a slot; returns when each is a program of its own (which proves little about it)."""
+        names = [self.places.process_unit(slot, name) for name in instances]
+        run(["systemctl", "reset-failed", *names], check=False)
+        done = run(["systemctl", "start", "--", *names], check=False, timeout=300)
+        if done.code != 0:
+            raise HostError("the processes did not start", detail=done.tail, kind="unhealthy")
+
+    def start_processes_later(self, slot: str, instances: Sequence[str]) -> None:
+        """Have systemd start processes that do not run; one that still ends its last task is started after that."""
+        names = [self.places.process_unit(slot, name) for name in instances]
+        run(["systemctl", "start", "--no-block", "--", *names], check=False)
+
+    def stop_processes(self, slot: str, instances: Sequence[str] = ("*",), *, wait: bool) -> None:
+        """Let processes of a slot (all of them by default) end their last task; `wait`: until they have."""
+        names = [self.places.process_unit(slot, name) for name in instances]
+        run(
+            ["systemctl", "stop", *([] if wait else ["--no-block"]), "--", *names], check=False, timeout=LAST_TASK_LIMIT
+        )
+
+    def processes_ended(self, slot: str, instances: Sequence[str]) -> dict[str, str]:
+        """Which processes of a slot are down, or ended since they were started, and how."""
+        units = {self.places.process_unit(slot, name): name for name in instances}
+        return {units[unit]: how for unit, how in processes.ended(list(units)).items()}
+
+    def units_down(self, units: Sequence[str]) -> list[str]:
+        """Which units are not up."""
+        return processes.units_down(list(units))
+
+    def set_timers(self, calendar: Mapping[str, str], *, boot: bool = False) -> None:
+        """Have exactly these timers (schedule to time) for the app's schedules.
+
+        One that is new or has a new time starts from now on, what it would have missed does not count; but at boot
+        it does.
+        """
+        folder = self.places.timers
+        there = {path.name: path.read_text() for path in folder.glob(self.places.timer("*"))}
+        wanted = {self.places.timer(n): processes.timer_text(self.places.app, n, at) for n, at in calendar.items()}
+        gone = [name for name in there if wanted.get(name) != there[name]]
+        fresh = [name for name in wanted if there.get(name) != wanted[name]]
+        if gone:
+            run(["systemctl", "stop", "--", *gone], check=False)
+        for name in gone:
+            (folder / name).unlink(missing_ok=True)
+        for name in fresh:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(folder / name, wanted[name].encode(), mode=0o644)
+            if not boot:
+                (self.places.timer_stamps / f"stamp-{name}").unlink(missing_ok=True)
+        if gone or (fresh and not boot):  # at boot systemd has read none of them yet
+            run(["systemctl", "daemon-reload"], check=False)
+        if wanted:
+            run(["systemctl", "start", "--no-block", "--", *sorted(wanted)], check=False)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from zarpar_host import envfile, hints, lease, redis, schema, venv
+from zarpar_host import envfile, hints, lease, processes, redis, schema, venv
 from zarpar_host.archive import unpack
 from zarpar_host.errors import HostError
 from zarpar_host.files import write_atomic, write_json
@@ -24,6 +24,7 @@ FREE_INODES = 20_000
 BUILD_LIMIT = 1800
 TOLD = ("commit", "subject", "author", "by")
 # What release.json of an older version of this program does not say.
+OLD_FACTS: dict[str, Any] = {"schema": {"revisions": [], "tips": []}, "processes": [], "schedules": []}
 OLD_SETTINGS = {
     "watch": 30,
     "migration": {"timeout": 3600, "lock_timeout": 5, "statement_timeout": 900, "dump": True},
@@ -33,10 +34,10 @@ OLD_SETTINGS = {
 def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -> dict[str, Any]:
     """Make a release ready to start: its tree, its environment file, its virtual environment, its build commands.
 
-    request: app (normalised, with env), release {id, tree, commit, subject, author, wsgi, worker_class, migrate, by}
-    and archive {sha256, size}, whose bytes follow on the stream. Without an archive the answer is "needed": send
-    it. Running it again is safe at any point: a release counts only with its release.json, which is written last.
-    The answer's `notes` are for people.
+    request: app (normalised, with env), release {id, tree, commit, subject, author, wsgi, worker_class, migrate,
+    processes, schedules, by} and archive {sha256, size}, whose bytes follow on the stream. Without an archive the
+    answer is "needed": send it. Running it again is safe at any point: a release counts only with its release.json,
+    which is written last. The answer's `notes` are for people.
     """
     app, release = request["app"], request["release"]
     places = Places(app["name"], root)
@@ -51,6 +52,7 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
         if not request.get("archive"):
             return {"outcome": "needed", "changed": False, "well": well}
         started = time.monotonic()
+        processes.check(places, release)
         _room(places, int(request["archive"]["size"]))
         archive = places.home / "releases" / ".incoming.tar"
         try:
@@ -139,9 +141,11 @@ def _build(places: Places, app: dict[str, Any], release: dict[str, Any], archive
         _check_links(tree)
         compiler = str(environment_path / "bin" / "python")
         run([compiler, "-I", "-S", "-m", "compileall", "-q", str(tree)], check=False, timeout=300)
+        processes.write(folder, release)
         venv.own(folder, places.app)
         os.sync()
         facts = {"id": release["id"], "venv": key, "wsgi": release["wsgi"], "migrate": release["migrate"]}
+        facts |= {kind: release.get(kind, []) for kind in ("processes", "schedules")}
         settings = {name: app[name] for name in ("health", "canonical", "tls", "drain", "keep", "watch", "migration")}
         write_json(folder / "release.json", {**facts, "schema": schema.known(tree), "app": settings})
     except BaseException:
@@ -230,7 +234,7 @@ def settings_of(places: Places, release: str) -> dict[str, Any]:
     path = places.release(release) / "release.json"
     if "/" in release or release.startswith(".") or not path.exists():
         raise HostError(f"release {release} is not on this host", kind="unknown_release")
-    settings: dict[str, Any] = {"schema": {"revisions": [], "tips": []}, **json.loads(path.read_text())}
+    settings: dict[str, Any] = {**OLD_FACTS, **json.loads(path.read_text())}
     settings["app"] = {**OLD_SETTINGS, **settings["app"]}
     return settings
 
@@ -238,13 +242,15 @@ def settings_of(places: Places, release: str) -> dict[str, Any]:
 def prune(places: Places, state: State, keep: int) -> list[str]:
     """Remove what is old: never the live, the previous or a slot's release, nor the newest `keep` good or waiting ones.
 
-    Order is by sequence; folders and environments that no release knows go too.
+    Nor one that a process still works in: a worker may take long to end its last task. Order is by sequence; folders
+    and environments that no release knows go too.
     """
     good = [name for name in state.newest_first() if state.releases[name]["status"] == "good"]
     waiting = [name for name in state.newest_first() if state.releases[name]["status"] == "prepared"]
     stay = {*good[:keep], *waiting[:keep], state.previous(), *state.newest_first()[:1]}
     stay |= {live.release for live in (state.live, state.pending.origin if state.pending else None) if live}
     stay |= {places.slot_file(slot).readlink().name for slot in SLOTS if places.slot_file(slot).is_symlink()}
+    stay |= processes.in_use(places)
     removed = []
     for folder in sorted((places.home / "releases").iterdir()):
         if folder.is_dir() and folder.name not in stay:
@@ -277,6 +283,7 @@ def status(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
             "previous": state.previous(),
             "slots": {},
             "healthy": None,
+            "processes": {},
         }
         for slot in SLOTS:
             shown = run(["systemctl", "is-active", places.unit(slot)], check=False).out.strip()
@@ -284,9 +291,10 @@ def status(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
         if state.live:
             live = state.releases.get(state.live.release, {})
             facts["live"] = {**live, "release": state.live.release, "slot": state.live.slot}
-            check = health.Check.of(settings_of(places, state.live.release)["app"]["health"])
-            problem = health.ask_socket(places.socket(state.live.slot), check)
+            settings = settings_of(places, state.live.release)
+            problem = health.ask_socket(places.socket(state.live.slot), health.Check.of(settings["app"]["health"]))
             facts |= {"healthy": not problem, "problem": problem}
+            facts["processes"] = processes.status(places, state.live.slot, settings)
         chain = certificates.LINKS / places.app / "fullchain.pem"
         facts["certificate_days"] = certificates.days_left(chain) if chain.exists() else None
         facts["releases"] = [{"release": name, **state.releases[name]} for name in state.newest_first()]

@@ -58,8 +58,33 @@ class Places:
     def socket(self, slot: str) -> Path:
         return self.runtime / f"{self.app}-{slot}" / "gunicorn.sock"
 
+    @property
+    def once(self) -> Path:
+        return self.settings / "once"
+
+    @property
+    def units(self) -> Path:
+        return self.root / "etc/systemd/system"
+
+    @property
+    def timers(self) -> Path:
+        return self.root / "run/systemd/system"
+
+    @property
+    def timer_stamps(self) -> Path:
+        return self.root / "var/lib/systemd/timers"
+
     def unit(self, slot: str) -> str:
         return f"zarpar-{self.app}@{slot}.service"
+
+    def process_unit(self, slot: str, instance: str) -> str:
+        return f"zarpar-{self.app}.{slot}@{instance}.service"
+
+    def timer(self, schedule: str) -> str:
+        return f"zarpar-{self.app}.schedule@{schedule}.timer"
+
+    def schedule_unit(self, schedule: str) -> str:
+        return f"zarpar-{self.app}.schedule@{schedule}.service"
 
 
 @dataclass(frozen=True)

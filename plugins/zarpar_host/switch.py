@@ -2,14 +2,19 @@
 
 The order of its durable writes, and what a cut after each leaves:
 1. slot file, idle slot started, health gate passed ... the old release serves; the slot is stopped by the next run
-2. the watcher's unit is started ...................... it finds nothing to watch and ends
-3. state.json: live = new, pending = old .............. the watcher, the next verb or the boot goes back to old
-4. the live link ...................................... as 3
-5. look through nginx; the controller confirms ........ without a confirm in time the watcher goes back
-6. state.json: pending is confirmed ................... the new release serves, and is watched for a while: when it
+2. the watcher's unit is started ...................... it makes the processes agree with state.json, and ends
+3. processes: the new ones start and must stay up, .... as 2: the old release's run, the new one's do not
+   the old ones end their last task; schedulers are
+   stopped before the new ones start
+4. state.json: live = new, pending = old .............. the watcher, the next verb or the boot goes back to old
+5. the live link, then the timers of schedules ........ as 4
+6. look through nginx; the controller confirms ........ without a confirm in time the watcher goes back
+7. state.json: pending is confirmed ................... the new release serves, and is watched for a while: when it
                                                         dies or falls ill meanwhile, the host goes back by itself
-7. state.json: pending = none, release good ........... the new release serves
-8. drain of the old slot (a unit of its own), prune ... done again by the next run
+8. state.json: pending = none, release good ........... the new release serves
+9. drain of the old slot (a unit of its own), prune ... done again by the next run
+
+The live link, the processes and the timers are derived from state.json alone, by `_derive`.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zarpar_host import hints, lease, schema
+from zarpar_host import hints, lease, processes, schema
 from zarpar_host.errors import HostError
 from zarpar_host.health import Check
 from zarpar_host.machine import Machine
@@ -30,6 +35,9 @@ from zarpar_host.state import SLOTS, Live, Pending, Places, State, all_apps, loa
 CONFIRM_WITHIN = 60
 LOOK_EVERY = 1.0
 ILL_LOOKS = 3
+PROVE_FOR = 3.0  # seconds that new processes must stay up before the switch
+PROVE_EVERY = 0.2
+ENDED = "ended after the switch"
 
 
 def activate(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
@@ -43,12 +51,12 @@ def activate(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     release = request["release"]
     settings = settings_of(places, release)
     state = load(places)
-    if serves(machine, state, release, settings):  # nothing to do: needs no lock
+    if serves(places, machine, state, release, settings):  # nothing to do: needs no lock
         return {"outcome": "unchanged", "changed": False, "release": release}
     lease.hold(places, request)
     with locked(places, request.get("by", ""), "activate"):
         state = _settled(places, machine)
-        if serves(machine, state, release, settings):
+        if serves(places, machine, state, release, settings):
             return {"outcome": "unchanged", "changed": False, "release": release}
         return _switch(places, machine, state, release, settings, request)
 
@@ -65,11 +73,16 @@ def _switch(
     check = Check.of(settings["app"]["health"])
     origin = state.live
     target = Live(release, SLOTS[1] if origin and origin.slot == SLOTS[0] else SLOTS[0])
+    token = secrets.token_hex(4)
     try:
+        _stop_processes(places, machine, target.slot, wait=True)  # the last tasks of the release that was here before
         machine.start_slot(target)
         machine.gate(target.slot, check)
+        machine.watch_later(token)
+        _hand_over(places, machine, origin, target, settings)
     except HostError as error:
         machine.kill_slot(target.slot)
+        _agree(places, machine, state)
         _mark_failed(places, state, release, request, error)
         error.summary = f"release {release} was not activated: {error.summary}"
         error.hint = (
@@ -83,14 +96,13 @@ def _switch(
         )
         error.kind = "not_activated"
         raise
-    token = secrets.token_hex(4)
-    machine.watch_later(token)
     state.live, state.pending = target, Pending(token, origin)
     if state.releases[release]["status"] != "good":  # a rollback is not the time that it took to release
         state.took(release, time.monotonic() - started)
     state.deploy, state.undo_to = str(request.get("lease") or ""), origin.release if origin else ""
     save(places, state)
     machine.point(target, origin.release if origin else "")
+    machine.set_timers(processes.calendar(places, settings))
     problem = machine.ask_site(check, settings["app"]["tls"] != "off")
     if problem:
         journal = machine.journal(target.slot)
@@ -106,6 +118,71 @@ def _switch(
         "token": token,
         "took": round(time.monotonic() - started, 2),
     }
+
+
+def _hand_over(places: Places, machine: Machine, origin: Live | None, target: Live, settings: dict[str, Any]) -> None:
+    """Start the new processes, let the old ones end. Raises HostError when a new one does not stay up.
+
+    The new ones are there before the old ones go, so that no task waits; the old ones take no task any more before
+    anything of the new release, its web server or its scheduler, sends one that they would not know.
+    """
+    _prove(machine, target, processes.instances(places, settings, single=False))
+    if origin:
+        _stop_processes(places, machine, origin.slot, wait=False)
+    _prove(machine, target, processes.instances(places, settings, single=True))
+
+
+def _prove(machine: Machine, target: Live, instances: list[str]) -> None:
+    """Start processes; they must stay up. Raises HostError with the log of one that does not."""
+    if not instances:
+        return
+    machine.start_processes(target.slot, instances)
+    deadline = time.monotonic() + PROVE_FOR
+    while True:
+        for name, how in machine.processes_ended(target.slot, instances).items():
+            summary = f"{name} ended at once" + (f" ({how})" if how else "")
+            raise HostError(summary, detail=machine.process_journal(target.slot, name), kind="unhealthy")
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(PROVE_EVERY)
+
+
+def _stop_processes(places: Places, machine: Machine, slot: str, *, wait: bool) -> None:
+    """Let the processes of a slot end their last task; `wait`: until all have. Schedulers are waited for anyhow."""
+    link = places.slot_file(slot)
+    if not link.is_symlink():
+        return
+    known = _settings(places, link.readlink().name)
+    if known and not known["processes"]:
+        return
+    schedulers = processes.schedulers(known) if known else []
+    if schedulers and not wait:
+        machine.stop_processes(slot, schedulers, wait=True)
+    machine.stop_processes(slot, wait=wait or not known)
+
+
+def _agree(places: Places, machine: Machine, state: State, *, boot: bool = False) -> None:
+    """Make processes and timers those of the live release: what else there is ends, what is missing starts."""
+    live = state.live
+    for slot in SLOTS:
+        if not live or slot != live.slot:
+            _stop_processes(places, machine, slot, wait=False)
+    settings = _settings(places, live.release) if live else None
+    if live and settings:
+        instances = processes.instances(places, settings)
+        elsewhere = [name for name in processes.schedulers(settings) if name not in instances]
+        if elsewhere:
+            machine.stop_processes(live.slot, elsewhere, wait=True)
+        if instances:
+            machine.start_processes_later(live.slot, instances)
+    machine.set_timers(processes.calendar(places, settings) if settings else {}, boot=boot)
+
+
+def _settings(places: Places, release: str) -> dict[str, Any] | None:
+    try:
+        return settings_of(places, release)
+    except HostError:
+        return None
 
 
 def confirm(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
@@ -145,6 +222,7 @@ def rollback(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
         if not target:
             raise HostError("there is no earlier good release to go back to", kind="unknown_release")
         if state.live and target == state.live.release:
+            _derive(places, machine, state)  # going back may have been cut half way
             return {"outcome": "unchanged", "changed": False, "release": target}
         if not request.get("force"):
             schema.require_known(places, target)
@@ -173,16 +251,16 @@ def watch(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
     """Watch a switch (request: app, token) to its end: see 5 to 7 above. Runs in a unit of its own."""
     places = Places(request["app"], root)
     machine = machine or Machine(places)
-    begin = time.monotonic()
-    ill = 0
     with locked(places, "the watcher", "watch", wait=600):  # until the switch itself has ended, however it did
         state = load(places)
+    begin = time.monotonic()
+    ill = 0
     while state.pending and state.pending.token == request["token"] and state.live:
         settings = settings_of(places, state.live.release)["app"]
         waited = time.monotonic() - begin
-        problem = _illness(machine, state.live, Check.of(settings["health"]))
+        problem = _illness(places, machine, state.live)
         ill = ill + 1 if problem else 0
-        if problem.startswith("the app ended") or ill >= ILL_LOOKS:
+        if ENDED in problem or ill >= ILL_LOOKS:
             return _end_watch(places, machine, request["token"], problem)
         if not state.pending.confirmed and waited > CONFIRM_WITHIN:
             return _end_watch(places, machine, request["token"], "the controller did not confirm the switch")
@@ -190,13 +268,19 @@ def watch(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
             return _end_watch(places, machine, request["token"], "")
         time.sleep(LOOK_EVERY)
         state = load(places)
+    with locked(places, "the watcher", "watch", wait=600):  # whatever ended the switch may have been cut itself
+        _derive(places, machine, load(places))
     return {"outcome": "unchanged", "changed": False}
 
 
-def _illness(machine: Machine, live: Live, check: Check) -> str:
+def _illness(places: Places, machine: Machine, live: Live) -> str:
     if machine.slot_restarted(live.slot):
-        return "the app ended after the switch"
-    return machine.ask_slot(live.slot, check)
+        return f"the app {ENDED}"
+    settings = settings_of(places, live.release)
+    instances = processes.instances(places, settings)
+    for name, how in machine.processes_ended(live.slot, instances).items() if instances else ():
+        return f"{name} {ENDED}" + (f" ({how})" if how else "")
+    return machine.ask_slot(live.slot, Check.of(settings["app"]["health"]))
 
 
 def _end_watch(places: Places, machine: Machine, token: str, problem: str) -> dict[str, Any]:
@@ -255,11 +339,19 @@ def recover(_request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
                 _keep(places, state, "the host restarted before the switch was confirmed")
             elif state.pending:
                 _forget_pending(places, state, "the host restarted before the switch was confirmed")
-            machine.point(state.live, state.previous())
             if state.live:
                 machine.start_later(state.live)
+            _derive(places, machine, state, boot=True)
             outcomes[places.app] = state.live.release if state.live else ""
     return {"apps": outcomes, "changed": False}
+
+
+def agree(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
+    """Make an app's (request: app) processes and timers agree with its live release; when `once` came or went."""
+    places = Places(request["app"], root)
+    with locked(places, "the host itself", "agree", wait=120):
+        _agree(places, machine or Machine(places), load(places))
+    return {"changed": False}
 
 
 def _slots_in_use(state: State) -> set[str]:
@@ -270,24 +362,26 @@ def _settled(places: Places, machine: Machine) -> State:
     """The state with no switch open: a confirmed one that is well is finished, any other goes back."""
     state = load(places)
     if state.pending and state.live:
-        check = Check.of(settings_of(places, state.live.release)["app"]["health"])
         cut = "" if state.pending.confirmed else "the switch was cut before it was confirmed"
-        problem = cut or _illness(machine, state.live, check)
+        problem = cut or _illness(places, machine, state.live)
         if problem and state.pending.origin:
             _go_back(places, machine, state, problem)
             return state
-        machine.point(state.live, _origin_of(state))
+        _derive(places, machine, state)
         if problem:
             _keep(places, state, problem)
         else:
             _finish(places, machine, state)
     elif state.live:
-        machine.point(state.live, state.previous())
+        _derive(places, machine, state)
     return state
 
 
-def _origin_of(state: State) -> str:
-    return state.pending.origin.release if state.pending and state.pending.origin else ""
+def _derive(places: Places, machine: Machine, state: State, *, boot: bool = False) -> None:
+    """Make again what follows from the durable state: the live link, the processes, the timers."""
+    origin = state.pending.origin if state.pending else None
+    machine.point(state.live, origin.release if origin else state.previous())
+    _agree(places, machine, state, boot=boot)
 
 
 def _finish(places: Places, machine: Machine, state: State) -> None:
@@ -311,12 +405,12 @@ def _mark_good(places: Places, state: State) -> None:
 
 
 def _go_back(places: Places, machine: Machine, state: State, why: str) -> None:
-    """Undo an open switch: the durable fact first, then the live link, then the new slot."""
+    """Undo an open switch: the durable fact first, then the live link, then the processes, then the new slot."""
     left = state.live
     _forget_pending(places, state, why)
     if state.live and not machine.slot_alive(state.live.slot):
         machine.start_slot(state.live)
-    machine.point(state.live, state.previous())
+    _derive(places, machine, state)
     if left:
         machine.drain_later(left.slot, settings_of(places, left.release)["app"]["drain"])
 
@@ -348,9 +442,14 @@ def _mark_failed(places: Places, state: State, release: str, request: dict[str, 
     record(places, "not activated", release=release, by=request.get("by", ""), why=error.summary)
 
 
-def serves(machine: Machine, state: State, release: str, settings: dict[str, Any]) -> bool:
-    """Whether a release is live, for good or watched, runs and answers visitors: then there is nothing to do."""
+def serves(places: Places, machine: Machine, state: State, release: str, settings: dict[str, Any]) -> bool:
+    """Whether a release is live, for good or watched, runs whole and answers visitors: then there is nothing to do."""
     if not state.live or state.live.release != release or (state.pending and not state.pending.confirmed):
         return False
     check = Check.of(settings["app"]["health"])
-    return machine.slot_alive(state.live.slot) and not machine.ask_site(check, settings["app"]["tls"] != "off")
+    units = processes.units(places, state.live.slot, settings)
+    if not machine.points_to(state.live) or not machine.slot_alive(state.live.slot):
+        return False
+    if units and machine.units_down(units):
+        return False
+    return not machine.ask_site(check, settings["app"]["tls"] != "off")

@@ -1,22 +1,27 @@
-"""The commands of everyday: init, secrets, env, logs, run, doctor. Registered with `cli.app`, in cli's pattern."""
+"""The commands of everyday: init, secrets, env, logs, run, schedules, doctor. Registered with `cli.app`."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from zarpar import plan
 from zarpar.cli import EPILOG, Apps, AskVault, Env, Json, Limit, Yes, _find, app
+from zarpar.diagnosis import plain
 from zarpar.errors import BadData, Exit
 from zarpar.ui import Ui
+
+if TYPE_CHECKING:
+    from zarpar.connection import Server
+    from zarpar.remote import Wish
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -27,6 +32,14 @@ class Action(StrEnum):
     edit = "edit"
     set = "set"
     list = "list"
+
+
+class Scheduled(StrEnum):
+    """What `zarpar schedules` is to do."""
+
+    list = "list"
+    run = "run"
+    log = "log"
 
 
 @app.command(epilog=EPILOG)
@@ -167,6 +180,9 @@ def logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", metavar="N", min=0, help="The newest N lines of a host.")
     ] = 100,
+    process: Annotated[
+        str, typer.Option("--process", metavar="NAME", help="Only of this process, such as web or worker.")
+    ] = "",
     ask_vault_pass: AskVault = False,
 ) -> None:
     """Show what the apps logged, on all web servers, each line after its server's name. Times are UTC.
@@ -176,6 +192,7 @@ def logs(
       zarpar logs prod
       zarpar logs prod -f --app shop
       zarpar logs prod --since 2h --limit web1
+      zarpar logs prod --process worker
     """
     from zarpar import connection, remote
 
@@ -186,8 +203,13 @@ def logs(
     if not wanted:
         raise BadData(f"{target.inventory} has no app")
     files = tuple(each for each in wanted if _says(inventory.apps[each], "logs") == "file")
-    wish = remote.Wish(wanted, files, since, lines, follow)
-    web = inventory.of_group("web")
+    _tell_logs(inventory.of_group("web"), remote.Wish(wanted, files, since, lines, follow, process))
+
+
+def _tell_logs(web: Sequence[Server], wish: Wish) -> NoReturn:
+    """Print the wanted lines of all servers, and exit with what that comes to."""
+    from zarpar import remote
+
     try:
         problems = remote.logs(web, wish, typer.echo)
     except KeyboardInterrupt:
@@ -232,6 +254,64 @@ def run(
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     raise typer.Exit(code if code >= 0 else 128 - code)
+
+
+@app.command(epilog=EPILOG)
+def schedules(
+    env: Env,
+    action: Annotated[Scheduled, typer.Argument(help="list, run NAME (now), log NAME.")] = Scheduled.list,
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="The schedule, for run and log.", show_default=False)
+    ] = "",
+    only: Annotated[str, typer.Option("--app", metavar="NAME", help="Of this app.")] = "",
+    json: Json = False,
+    ask_vault_pass: AskVault = False,
+) -> None:
+    """List the schedules of ENV: when each is next, and how the last run ended; run one now, or show its log.
+
+    A schedule runs on one server, and never twice at once. `run` tells what the command says until it ends, and exits
+    with its code; a run that goes on already is followed. Times are UTC.
+
+    \b
+    Examples:
+      zarpar schedules prod
+      zarpar schedules prod run cleanup
+      zarpar schedules prod log cleanup --app shop
+    """
+    from zarpar import connection, remote
+    from zarpar.actions import program
+
+    checkout, target = _find(env)
+    inventory = connection.load(checkout, target, ask_vault_pass=ask_vault_pass)
+    wanted = [inventory.app(only)] if only else list(inventory.apps)
+    web = inventory.of_group("web")
+    if action is not Scheduled.list and not name:
+        raise BadData("which schedule is meant?", hint=f"See which there are: zarpar schedules {env}")
+    if action is Scheduled.log:
+        owner = inventory.app(only)
+        _tell_logs(web, remote.Wish((owner,), schedule=name))
+    found = remote.schedules(web, program()[0], wanted)
+    if action is Scheduled.run:
+        meant = [(server, each) for server, each in found if each["name"] == name]
+        if len(meant) != 1:
+            known = ", ".join(f"{each['app']}: {each['name']}" for _, each in found) or "none"
+            summary = f"several apps have a schedule {name!r}" if meant else f"there is no schedule {name[:40]!r}"
+            raise BadData(summary, hint="Say --app NAME." if meant else f"In the live releases there are: {known}")
+        server, each = meant[0]
+        try:
+            code = remote.run_schedule(server, program()[0], each["app"], name)
+        except KeyboardInterrupt:
+            code = Exit.INTERRUPTED
+        raise typer.Exit(code if code >= 0 else 128 - code)
+    keys = ("app", "name", "at", "next", "last", "outcome")
+    screen = Ui()
+    screen.table(
+        ("Host", "App", "Schedule", "At", "Next", "Last", "Outcome"),
+        [(server.name, *(plain(str(each[key])) for key in keys)) for server, each in found],
+    )
+    if json:
+        told = [{"host": server.name, **each} for server, each in found]
+        screen.result({"command": "schedules", "environment": target.name, "schedules": told})
 
 
 @app.command(epilog=EPILOG)

@@ -12,7 +12,16 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from zarpar.errors import BadData
 
@@ -38,6 +47,8 @@ ONE_LINE = rf"^[^{NOT_IN_A_LINE}]*\Z"
 NOT_IN_ENV = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef]")
 PASSWORD = r"^[ -~]*\Z"  # noqa: S105 - PostgreSQL's clients write other characters in another way (SASLprep)
 LARGEST_VALUE, LARGEST_ENV = 100_000, 1_000_000  # bytes; the kernel takes 128 KiB for one, and 2 MB for all
+PROCESS = r"[A-Za-z][A-Za-z0-9_-]{0,29}"  # a process or a schedule: also a file's name and part of a unit's
+STOP = 300  # seconds
 
 # Names of accounts, services and folders that exist on a Debian host: an app may not take them over.
 RESERVED_NAMES = frozenset(
@@ -55,6 +66,18 @@ RESERVED_ENV = frozenset(
     PATH HOME USER LOGNAME SHELL LD_PRELOAD LD_LIBRARY_PATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV
     GUNICORN_CMD_ARGS NOTIFY_SOCKET LISTEN_FDS RUNTIME_DIRECTORY DATABASE_URL UPLOADS_DIR
     """.split()  # noqa: SIM905 - easier to read and to extend
+)
+
+# systemd.time(7), but for dates that no calendar has: systemd itself judges those, on the host.
+_NUMBERS = r"(\*|\d{1,4}(\.\.\d{1,4})?)(/\d{1,4})?"
+_LIST = rf"{_NUMBERS}(,{_NUMBERS})*"
+_DAY = r"(mon|tues?|wed|thur?s?|fri|sat|sun|monday|tuesday|wednesday|thursday|friday|saturday|sunday)"
+CALENDAR = re.compile(
+    r"(minutely|hourly|daily|weekly|monthly|quarterly|semi-?annually|(bi-?)?annually|yearly"
+    rf"|(?=\S)({_DAY}((\.\.|,|-){_DAY})*( |\Z))?(({_LIST}-)?{_LIST}[-~]{_LIST}( |\Z))?"
+    rf"({_LIST}:{_LIST}(:{_LIST}(\.\d+)?)?)?)"
+    r"( ?(utc|[a-z]+(/[a-z_+-]+[0-9]*)+))?",
+    re.IGNORECASE | re.ASCII,
 )
 
 Text = Annotated[str, StringConstraints(pattern=ONE_LINE, max_length=4096)]
@@ -157,6 +180,38 @@ class Migration(Model):
     dump: bool = True
 
 
+def _counted(value: object) -> object:
+    """`worker: 2` is short for `worker: {count: 2}`."""
+    return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Process(Model):
+    """A process beside web: how many of it on each host, and how many seconds its last task may take to end.
+
+    command: what the Procfile does not say.
+    """
+
+    command: Text = ""
+    count: Annotated[int, Field(ge=0, le=64)] = 1
+    stop: Seconds = STOP
+
+
+def _calendar(text: str) -> str:
+    if not re.fullmatch(CALENDAR, text):
+        raise ValueError("is no time that systemd knows, such as daily, Mon..Fri 04:00 or *:0/15 (man systemd.time)")
+    return text
+
+
+class Schedule(Model):
+    """A command that runs again and again; at: when, as systemd's OnCalendar has it."""
+
+    command: Annotated[Text, StringConstraints(min_length=1)]
+    at: Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_calendar)]
+
+
+ProcessName = Annotated[str, StringConstraints(pattern=rf"^{PROCESS}\Z")]
+
+
 class App(Model):
     """One app, as the inventory says it. Keys and defaults are the reference; docs/APPS.md explains them."""
 
@@ -188,6 +243,8 @@ class App(Model):
     ] = {}
     env: Annotated[dict[str, str | int], Field(repr=False)] = {}
     gunicorn: Gunicorn = Gunicorn()
+    processes: dict[ProcessName, Annotated[Process, BeforeValidator(_counted)]] = {}
+    schedules: Annotated[dict[ProcessName, Schedule], Field(max_length=100)] = {}
     client_max_body_size: Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5}[kKmMgG])\Z")] = "16M"
     logs: Literal["journal", "file"] = "journal"
     drain: Seconds = 30
@@ -209,6 +266,9 @@ class App(Model):
         for path in [*self.static.values(), *self.uploads.values()]:
             if ".." in path.split("/"):
                 raise ValueError(f"static, uploads: {path} leads out of the app")
+        for name, key in (("web", "gunicorn"), ("release", "migrate")):
+            if name in self.processes:
+                raise ValueError(f"processes.{name}: what is said of it is said by `{key}`")
         for name, value in self.env.items():
             _check_env(name, value)
         if self.redis and "REDIS_URL" in self.env:
@@ -238,6 +298,7 @@ class App(Model):
             "database_url": database_url,
             "redis_url": redis_url,
             "redis_port": self.port_of_redis(name),
+            "longest_stop": max([STOP, *(process.stop for process in self.processes.values())]),
         }
         plain["gunicorn"]["workers"] = 0 if self.gunicorn.workers == "auto" else self.gunicorn.workers
         plain["health"]["host"] = self.health.host or self.domains[0]

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zarpar import appcode, config, lockfiles, platforms, pythons, weblines
+from zarpar import appcode, config, lockfiles, platforms, procfile, pythons, weblines
 from zarpar.errors import BadData
-from zarpar.source import parse_procfile
 from zarpar.weblines import ASGI
 
 # Any of these makes a folder an app's.
@@ -64,7 +63,7 @@ def discover(checkout: Path) -> Findings:
     found = Findings(folder, app_name(str(named or folder.name)))
     code = appcode.read(folder)
     needs = requirements(folder, project)
-    processes = _processes(found, folder)
+    processes = _procfile(folder)
     said = _platforms(folder, checkout)
     _web(found, processes.get("web", ""), "Procfile, web")
     _web(found, said["render.yaml"].commands.get("web", ""), "render.yaml, startCommand")
@@ -75,6 +74,7 @@ def discover(checkout: Path) -> Findings:
     _python(found, folder)
     _migrate(found, folder, processes, said["render.yaml"], needs)
     _build(found, said["render.yaml"])
+    _beside(found, processes, said)
     _health(found, said["render.yaml"], code)
     if not (folder / "manage.py").is_file():
         found.take("static", {url: path for url, path in code.static.items() if _servable(url, path)}, "the code")
@@ -208,15 +208,10 @@ def _web(found: Findings, command: str, why: str) -> None:
         found.left.append(f"{why}: {command!r} names no module:callable for gunicorn")
 
 
-def _processes(found: Findings, folder: Path) -> dict[str, str]:
+def _procfile(folder: Path) -> dict[str, str]:
+    """What the Procfile runs. What is not web is run by default, so there is nothing to write of it."""
     path = folder / "Procfile"
-    if not path.is_file():
-        return {}
-    processes = parse_procfile(path.read_text(errors="replace"))
-    for name in processes:
-        if name not in ("web", "release"):
-            found.left.append(f"Procfile: the process {name}; only web and release are run yet")
-    return processes
+    return procfile.parse(path.read_text(errors="replace")) if path.is_file() else {}
 
 
 def _django(found: Findings, folder: Path, code: appcode.Code) -> None:
@@ -306,6 +301,29 @@ def _build(found: Findings, render: platforms.Said) -> None:
     if more:
         found.keys.setdefault("build", []).extend(more)
         found.why.setdefault("build", "render.yaml, buildCommand")
+
+
+def _beside(found: Findings, lines: dict[str, str], said: dict[str, platforms.Said]) -> None:
+    """What other platforms run beside the web server, unless a Procfile says it, which counts by itself."""
+    if any(name not in procfile.APART for name in lines):
+        return
+    for file, its in said.items():
+        fits = {}
+        for name, command in its.processes.items():
+            wanted = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+            if _fits(wanted, command):
+                fits[wanted] = {"command": command}
+            else:
+                found.left.append(f"{file}: the command of {name}; say it by `processes` (docs/APPS.md)")
+        found.take("processes", fits, file)
+
+
+def _fits(name: str, command: str) -> bool:
+    """Whether a process could be a line of a Procfile."""
+    try:
+        return name not in procfile.APART and procfile.parse(f"{name}: {command}") == {name: command}
+    except BadData:
+        return False
 
 
 def _health(found: Findings, render: platforms.Said, code: appcode.Code) -> None:

@@ -20,7 +20,9 @@ from zarpar.plan import ENVIRONMENT
 
 COMMON = "group_vars/all/00_common.yml"
 APPS = "group_vars/all/apps.yml"
-ORDER = ("wsgi", "python", "database", "redis", "migrate", "build", "health", "static", "uploads", "gunicorn")
+ORDER = (
+    "wsgi", "python", "database", "redis", "migrate", "build", "processes", "health", "static", "uploads", "gunicorn",
+)  # fmt: skip
 USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
 HOSTS = """\
 ---

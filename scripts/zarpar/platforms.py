@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from zarpar.errors import BadData
 COMPOSE = ("docker-compose.yml", "docker-compose.yaml", "compose.yaml", "compose.yml")
 POSTGRES = re.compile(r"(^|/)(postgres|postgis|pgvector|timescaledb)(ql)?([/:@-]|$)")
 REDIS = re.compile(r"(^|/)(redis|valkey|redis-stack-server)([:@]|$)")
+WORKER = re.compile(r"\bcelery\b|\brq(worker| worker|scheduler)|\bdramatiq\b|\bhuey|\bqcluster\b|\bdb_worker\b|\barq\b")
 
 
 @dataclass
@@ -23,6 +25,7 @@ class Said:
     """What one platform's file says. secrets: NAME to value, empty for one to generate. asked: only a person knows."""
 
     commands: dict[str, str] = field(default_factory=dict)  # web, release
+    processes: dict[str, str] = field(default_factory=dict)  # what else runs, by its name
     build: list[str] = field(default_factory=list)
     health: str = ""
     root: str = ""
@@ -35,7 +38,7 @@ class Said:
 
 
 def render(folder: Path) -> Said:
-    """render.yaml: its first web service in Python, databases and Redis; all else cannot be carried over."""
+    """render.yaml: its first web service in Python, its workers, databases and Redis; no more can be carried over."""
     said = Said()
     blueprint = _mapping(_yaml(folder / "render.yaml"))
     said.postgres = bool(blueprint.get("databases"))
@@ -44,6 +47,12 @@ def render(folder: Path) -> Said:
         runtime = str(service.get("runtime") or service.get("env") or "python")
         if kind == "web" and runtime == "python" and not said.commands:
             _render_web(said, service)
+        elif kind == "worker" and runtime == "python" and service.get("startCommand"):
+            said.processes[name] = str(service["startCommand"]).strip()
+        elif kind == "cron":
+            said.left.append(
+                f"render.yaml: the cron job {name} ({service.get('schedule')}): say it by `schedules` (docs/APPS.md)"
+            )
         elif kind in ("redis", "keyvalue"):
             said.redis = True
         else:
@@ -114,7 +123,11 @@ def compose(folder: Path) -> Said:
         image = str(_mapping(service).get("image") or "")
         if _mapping(service).get("build"):
             said.asked += [each for each in _names(_mapping(service).get("environment")) if each not in said.asked]
-            if _mapping(service).get("command"):
+            command = _mapping(service).get("command")
+            command = shlex.join(map(str, command)) if isinstance(command, list) else str(command or "").strip()
+            if WORKER.search(command):
+                said.processes[str(name)] = command
+            elif command:
                 said.left.append(f"{file}: the command of {name}; web and worker commands belong into a Procfile")
         elif POSTGRES.search(image):
             said.postgres = True

@@ -1,14 +1,17 @@
-"""Logs of all web hosts, and one-off commands in a live release: over ssh, past Ansible. Prints nothing itself."""
+"""Logs of all web hosts, one-off commands in a live release, schedules: over ssh, past Ansible. Prints nothing."""
 
 from __future__ import annotations
 
 import heapq
+import json
 import re
 import shlex
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from zarpar.connection import Server, as_root
 from zarpar.diagnosis import plain, recognise
@@ -19,6 +22,7 @@ LIBRARY = "/usr/local/lib/zarpar"
 LAUNCHER = "/usr/local/sbin/zarpar-host"
 SSH_FAILED = 255
 QUIET = ("-o", "BatchMode=yes", "-o", "LogLevel=ERROR")
+PROCESS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,29}", re.ASCII)  # as in `config`, whose import costs a fifth of a second
 SINCE = re.compile(r"[A-Za-z0-9 :+.@-]{1,60}", re.ASCII)
 SHORT = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 UNITS = {"s": "sec", "m": "min", "h": "hours", "d": "days"}
@@ -46,15 +50,20 @@ def unreachable(server: Server, said: str) -> Unreachable:
 
 
 def exec_script(version: str, app: str, words: Sequence[str], *, ask: bool) -> str:
-    """The script that runs a command in an app's live release, by this version of zarpar-host or the host's own.
+    """The script that runs a command in an app's live release."""
+    return host_script(version, ["exec", app, "--", *words], ask=ask)
+
+
+def host_script(version: str, call: Sequence[str], *, ask: bool = False) -> str:
+    """The script that calls this version of zarpar-host, or the host's own when that knows the verb.
 
     The shell stays, because ssh knows no exit code of a command that a signal ended; the shell does.
     """
-    call = ["exec", app, "--", *words]
     ours = f"{LIBRARY}/{version}"
+    known = f"{LAUNCHER} 2>&1 | grep -qw -e {shlex.quote(call[0])}"
     return (
         f"if [ -e {ours}/__main__.py ]; then ({as_root([PYTHON, '-I', '-S', ours, *call], ask=ask)}); exit $?; fi\n"
-        f"if {LAUNCHER} 2>&1 | grep -qw exec; then ({as_root([LAUNCHER, *call], ask=ask)}); exit $?; fi\n"
+        f"if {known}; then ({as_root([LAUNCHER, *call], ask=ask)}); exit $?; fi\n"
         f"echo {shlex.quote(NOT_THERE)} >&2; exit 125"
     )
 
@@ -65,8 +74,13 @@ def run_command(server: Server, version: str, app: str, words: Sequence[str], *,
     Raises Unreachable when the host is the reason, not the command.
     """
     options = ["-tt"] if terminal else ["-T"]
-    argv = server.ssh(exec_script(version, app, words, ask=terminal), *options, "-o", "LogLevel=ERROR")
-    code = subprocess.run(argv, check=False).returncode  # noqa: S603 - words are quoted, see exec_script
+    return _become(server, exec_script(version, app, words, ask=terminal), *options)
+
+
+def _become(server: Server, script: str, *options: str) -> int:
+    """Run a script with this process's streams; return its exit code. Raises Unreachable when the host is why."""
+    argv = server.ssh(script, *options, "-o", "LogLevel=ERROR")
+    code = subprocess.run(argv, check=False).returncode  # noqa: S603 - its words are quoted, see host_script
     if code == SSH_FAILED:
         probe(server)
     return code
@@ -80,20 +94,60 @@ def probe(server: Server) -> None:
         raise unreachable(server, done.stderr)
 
 
+# -- schedules -------------------------------------------------------------------------------------------------
+
+
+def schedules(servers: Sequence[Server], version: str, apps: Sequence[str]) -> list[tuple[Server, dict[str, Any]]]:
+    """What each server says of the schedules that it runs. Raises Unreachable for the first that cannot be asked."""
+    with ThreadPoolExecutor(max_workers=10) as pool:
+        answers = list(pool.map(lambda server: _ask(server, version, "schedules", {"apps": list(apps)}), servers))
+    return [(server, each) for server, its in zip(servers, answers, strict=True) for each in its["schedules"]]
+
+
+def _ask(server: Server, version: str, verb: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Call a verb of zarpar-host that only looks. Raises Unreachable, or ZarparError with its words."""
+    argv = server.ssh(host_script(version, [verb]), *QUIET, "-T")
+    done = subprocess.run(  # noqa: S603 - our own script
+        argv, input=json.dumps(request) + "\n", capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode == SSH_FAILED:
+        raise unreachable(server, done.stderr)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0 or not lines:
+        known = recognise(done.stderr, server.name)
+        said = str(json.loads(lines[-1]).get("msg", "")) if lines else done.stderr.strip()
+        raise ZarparError(f"{server.name}: {said or 'no answer'}", hint=known.hint if known else "")
+    answer: dict[str, Any] = json.loads(lines[-1])
+    return answer
+
+
+def run_schedule(server: Server, version: str, app: str, name: str) -> int:
+    """Run a schedule now, tell what it says as it says it, and return its exit code. Raises Unreachable."""
+    return _become(server, host_script(version, ["run-schedule", app, name]), "-T")
+
+
 # -- logs ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Wish:
-    """Which lines of the logs are wanted; checked on creation. files: the apps that log to files of their own."""
+    """Which lines of the logs are wanted; checked on creation. files: the apps that log to files of their own.
+
+    process: only of this one, `web` or a process; schedule: only of this one.
+    """
 
     apps: tuple[str, ...]
     files: tuple[str, ...] = ()
     since: str = ""
     lines: int = 100
     follow: bool = False
+    process: str = ""
+    schedule: str = ""
 
     def __post_init__(self) -> None:
+        for flag, name in (("--process", self.process), ("log", self.schedule)):
+            if name and not PROCESS.fullmatch(name):
+                raise BadData(f"{flag}: {name[:40]!r} is no name", hint="Such as: web, worker")
         if self.since and not SINCE.fullmatch(self.since):
             raise BadData(f"--since: {self.since!r} is no time", hint='Such as: 10m, 2h, yesterday, "2026-01-31 12:00"')
 
@@ -101,17 +155,29 @@ class Wish:
 def logs_script(wish: Wish) -> str:
     """The script that prints the lines on one host."""
     words = ["journalctl", "--no-pager", "--quiet", "--utc", "--output=short-iso-precise", "--no-hostname"]
-    words += [f"--unit=zarpar-{app}@*.service" for app in wish.apps]
+    words += [f"--unit={unit}" for app in wish.apps for unit in _units(app, wish)]
     words += [f"--since={_since(wish.since)}"] if wish.since else []
     # everything since a time, or the newest lines
     words += [] if wish.since and not wish.follow else [f"--lines={wish.lines}"]
     words += ["--follow"] if wish.follow else []
     journal = as_root(words)
-    if not wish.files:
+    if not wish.files or wish.schedule or wish.process not in ("", "web"):  # only gunicorn logs to files
         return journal
     paths = " ".join(f"/var/log/zarpar/{app}/*.log" for app in wish.files)  # names of apps need no quotes
     tail = f"tail -q -n {wish.lines} {'-F ' if wish.follow else ''}{paths} 2>/dev/null"
     return f"({as_root(['/bin/sh', '-c', tail])}) & ({journal}); code=$?; wait; exit $code"
+
+
+def _units(app: str, wish: Wish) -> list[str]:
+    """The names of the units whose lines are wanted, as journalctl takes them."""
+    web, schedules = f"zarpar-{app}@*.service", f"zarpar-{app}.schedule@"
+    if wish.schedule:
+        return [f"{schedules}{wish.schedule}.service"]
+    if wish.process == "web":
+        return [web]
+    if wish.process:  # worker is not worker-mail; there are at most 64 of a process
+        return [f"zarpar-{app}.*@{wish.process}-{number}.service" for number in ("[0-9]", "[0-9][0-9]")]
+    return [web, f"zarpar-{app}.*@*.service"]
 
 
 def _since(text: str) -> str:

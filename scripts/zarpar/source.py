@@ -14,18 +14,22 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from zarpar import lockfiles, pythons, weblines
+from zarpar import lockfiles, procfile, pythons, weblines
 from zarpar.config import App
 from zarpar.errors import BadData
 
 GIT_LIMIT = 600
-READ = ("manage.py", "requirements.txt", *pythons.FILES)
+READ = ("Procfile", "manage.py", "requirements.txt", *pythons.FILES)
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One commit's tree as an app's source: where it is, what it is, and what its Procfile says."""
+    """One commit's tree as an app's source: where it is, what it is, and what its Procfile says.
+
+    processes, schedules: what it runs beside web, as `procfile` has it.
+    """
 
     folder: str
     commit: str
@@ -40,6 +44,8 @@ class Commit:
     python: str = ""
     requires: str = ""
     notes: list[str] = field(default_factory=list)
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    schedules: list[dict[str, str]] = field(default_factory=list)
 
 
 def cache_folder() -> Path:
@@ -51,7 +57,8 @@ def cache_folder() -> Path:
 def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
     """The commit that an app's source means now. A relative path is relative to the inventory's folder.
 
-    Raises BadData, naming the key, for a folder that is no checkout or a ref that does not exist.
+    Raises BadData, naming the key, for a folder that is no checkout or a ref that does not exist, and naming its line
+    for a Procfile that cannot be read.
     """
     ref = ref or app.source.ref
     key = f"apps.{name}.source"
@@ -77,9 +84,9 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
         raise BadData(f"{key}.{what}: {prefix} does not exist in {ref}", hint="Is it committed?")
     subject, author = _git(folder, "log", "-1", "--format=%s%x00%an", commit).stdout.rstrip("\n").split("\0")
     changes = _git(folder, "status", "--porcelain", "--", ".").stdout if app.source.path else ""
-    processes = parse_procfile(_git(folder, "show", f"{tree}:Procfile").stdout)
     said = _said(folder, tree)
-    web = weblines.read(processes.get("web", ""))
+    lines = _procfile(name, said.get("Procfile", ""))
+    web = weblines.read(lines.get("web", ""))
     wish = pythons.wish(app.python, said)
     return Commit(
         folder=str(folder),
@@ -89,12 +96,14 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
         author=_one_line(author),
         dirty=bool(changes.strip()),
         wsgi=app.wsgi or web.target or _django_wsgi(folder, tree, said) or "wsgi:app",
-        migrate=app.migrate or processes.get("release", ""),
+        migrate=app.migrate or lines.get("release", ""),
         inside=app.source.folder,
         worker_class=app.gunicorn.worker_class or web.worker_class or "gthread",
         python=wish.version,
         requires=wish.requires,
         notes=[note for note in (wish.note, lockfiles.note(said), web.note) if note],
+        processes=procfile.processes(name, app, lines),
+        schedules=procfile.schedules(app),
     )
 
 
@@ -118,6 +127,7 @@ def release_id(app: App, source: Commit, services: Sequence[str] = ()) -> str:
         }
     )
     said = [2, source.tree, source.wsgi, source.worker_class, source.migrate, matters, *services]
+    said += [source.processes, source.schedules] if source.processes or source.schedules else []
     text = json.dumps(said, sort_keys=True)
     return f"{source.commit[:8]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
@@ -141,10 +151,11 @@ def archive(source: Commit) -> bytes:
     return gzip.compress(made.stdout, compresslevel=5, mtime=0)
 
 
-def parse_procfile(text: str) -> dict[str, str]:
-    """The processes of a Procfile: `name: command` lines; comments and other lines are passed over."""
-    found = (re.match(r"^([A-Za-z0-9_-]+):\s*(\S.*)$", line) for line in text.splitlines())
-    return {match.group(1): match.group(2).strip() for match in found if match}
+def _procfile(name: str, text: str) -> dict[str, str]:
+    try:
+        return procfile.parse(text)
+    except BadData as error:
+        raise BadData(f"apps.{name}: {error.summary}", detail=error.detail, hint=error.hint) from error
 
 
 def _said(folder: Path, tree: str) -> dict[str, str]:

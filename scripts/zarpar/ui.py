@@ -146,7 +146,7 @@ class Ui:
             for host, status in sorted(story.statuses.items())
             for app, facts in sorted(status.get("apps", {}).items())
         ]
-        columns = ("Host", "App", "Release", "State", "Slots", "Last deploy", "Certificate", "Disk free")
+        columns = ("Host", "App", "Release", "State", "Runs", "Last deploy", "Certificate", "Disk free")
         self.table(columns, rows)
 
     def history(self, story: Story) -> None:
@@ -322,7 +322,7 @@ def _word(release: Release) -> Text:
 
 
 def _state(facts: Mapping[str, Any]) -> tuple[str | Text, ...]:
-    """Return release, commit, state, slot and certificate of an app on a host, as zarpar-host tells them."""
+    """Return release, state, what runs, last deploy and certificate of an app on a host, as zarpar-host tells them."""
     from rich.text import Text
 
     live, days = facts.get("live") or {}, facts.get("certificate_days")
@@ -334,8 +334,18 @@ def _state(facts: Mapping[str, Any]) -> tuple[str | Text, ...]:
     healthy = Text("healthy", "green") if facts.get("healthy") else Text(f"ill: {problem}", "red")
     if facts.get("watched"):
         healthy.append(", watched", "yellow")
-    slots = ", ".join(f"{slot} {plain(str(word))}" for slot, word in sorted((facts.get("slots") or {}).items()))
-    return plain(str(live.get("release") or "")), healthy, slots, last, certificate
+    return plain(str(live.get("release") or "")), healthy, _runs(facts), last, certificate
+
+
+def _runs(facts: Mapping[str, Any]) -> Text:
+    """Return what runs of an app: its slots, and how many of each process, of how many that should."""
+    from rich.text import Text
+
+    shown = Text(", ".join(f"{slot} {plain(str(word))}" for slot, word in sorted((facts.get("slots") or {}).items())))
+    for name, its in sorted((facts.get("processes") or {}).items()):
+        missing = its.get("running") != its.get("wanted")
+        shown.append(", ").append(f"{plain(name)} {its.get('running')}/{its.get('wanted')}", "red" if missing else "")
+    return shown
 
 
 def _last(event: Mapping[str, Any]) -> Text:

@@ -188,13 +188,7 @@ class World:
 
     def add_app(self, name: str, domains: Sequence[str], **keys: Any) -> App:
         """Describe an app like the example, and copy the example into a repository of its own."""
-        app = App(self.folder / name)
-        listed = subprocess.run(["git", "ls-files"], cwd=EXAMPLE, check=True, capture_output=True, text=True)
-        for entry in listed.stdout.splitlines():
-            (app.folder / entry).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(EXAMPLE / entry, app.folder / entry)
-        app.git("init", "--quiet", "--initial-branch=main")
-        app.commit("The example app")
+        app = self.copy(EXAMPLE, name)
         self.apps[name] = {
             "domains": list(domains),
             "source": {"path": f"../../{name}"},
@@ -206,6 +200,17 @@ class World:
             "env": {"SECRET_KEY": "not-a-secret", "TRUSTED_PROXIES": 1},
             **keys,
         }
+        return app
+
+    def copy(self, folder: Path, name: str) -> App:
+        """Copy an app of this checkout into a repository of its own; it is not described yet."""
+        app = App(self.folder / name)
+        listed = subprocess.run(["git", "ls-files"], cwd=folder, check=True, capture_output=True, text=True)
+        for entry in listed.stdout.splitlines():
+            (app.folder / entry).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / entry, app.folder / entry)
+        app.git("init", "--quiet", "--initial-branch=main")
+        app.commit("The app")
         return app
 
     # -- hosts ---------------------------------------------------------------------------------------------------
@@ -296,10 +301,11 @@ class World:
 
     # -- visitors ------------------------------------------------------------------------------------------------
 
-    def visit(self, host: str, url: str, *, limit: float = 15) -> tuple[int, str]:
+    def visit(self, host: str, url: str, *, post: Any = None, limit: float = 15) -> tuple[int, str]:
         """Ask a host for a page as a browser does that trusts only the lab's CA; return status and body.
 
-        Raises OSError (ssl.SSLError among them) when nothing comes back.
+        post: what to send as JSON, instead of asking only. Raises OSError (ssl.SSLError among them) when nothing
+        comes back.
         """
         scheme, _, rest = url.partition("://")
         domain, _, path = rest.partition("/")
@@ -310,7 +316,11 @@ class World:
             if scheme == "https":
                 trust = ssl.create_default_context(cafile=str(self.root_certificate))
                 link.sock = trust.wrap_socket(link.sock, server_hostname=domain)
-            link.request("GET", f"/{path}", headers={"Connection": "close"})
+            headers = {"Connection": "close"}
+            if post is None:
+                link.request("GET", f"/{path}", headers=headers)
+            else:
+                link.request("POST", f"/{path}", json.dumps(post), headers | {"Content-Type": "application/json"})
             answer = link.getresponse()
             return answer.status, answer.read().decode(errors="replace")
 

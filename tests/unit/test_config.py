@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -27,6 +29,10 @@ GOOD: dict[str, Any] = {
     "gunicorn": {"workers": "auto", "threads": 2, "timeout": 120, "max_requests": 1000},
     "client_max_body_size": "16M",
 }
+
+
+GOOD["processes"] = {"worker": {"command": "celery worker"}}
+GOOD["schedules"] = {"cleanup": {"command": "flask cleanup", "at": "daily"}}
 
 
 def with_value(path: str, value: object) -> dict[str, Any]:
@@ -103,12 +109,58 @@ def test_example_of_the_design_is_accepted() -> None:
         ("client_max_body_size", "16 M; evil", "apps.shop.client_max_body_size"),
         ("wsgi", "wsgi:app --reload", "apps.shop.wsgi"),
         ("tls", False, "apps.shop.tls"),
+        ("processes", ["worker"], "apps.shop.processes"),
+        ("processes", {"worker": -1}, "apps.shop.processes.worker.count"),
+        ("processes", {"worker": 65}, "apps.shop.processes.worker.count"),
+        ("processes", {"worker": True}, "apps.shop.processes.worker"),
+        ("processes", {"worker": "2"}, "apps.shop.processes.worker"),
+        ("processes", {"worker": {"counts": 2}}, "apps.shop.processes.worker.counts"),
+        ("processes", {"worker": {"stop": 0}}, "apps.shop.processes.worker.stop"),
+        ("processes", {"worker": {"command": "a\nb"}}, "apps.shop.processes.worker.command"),
+        ("processes", {"a b": 1}, "apps.shop.processes"),
+        ("processes", {"a.b": 1}, "apps.shop.processes"),
+        ("processes", {"../x": 1}, "apps.shop.processes"),
+        ("processes", {"web": 2}, "apps.shop"),
+        ("processes", {"release": {"command": "x"}}, "apps.shop"),
+        ("schedules", {"a": "daily"}, "apps.shop.schedules.a"),
+        ("schedules", {"a": {"command": "x"}}, "apps.shop.schedules.a.at"),
+        ("schedules", {"a": {"at": "daily"}}, "apps.shop.schedules.a.command"),
+        ("schedules", {"a": {"at": "daily", "command": ""}}, "apps.shop.schedules.a.command"),
+        ("schedules", {"a": {"at": "dayly", "command": "x"}}, "apps.shop.schedules.a.at"),
+        ("schedules", {"a": {"at": "0 3 * * *", "command": "x"}}, "apps.shop.schedules.a.at"),
+        ("schedules", {"a": {"at": "daily\n", "command": "x"}}, "apps.shop.schedules.a.at"),
+        ("schedules", {"a": {"at": "%i", "command": "x"}}, "apps.shop.schedules.a.at"),
+        ("schedules", {"a": {"at": "--help", "command": "x"}}, "apps.shop.schedules.a.at"),
+        ("schedules", {"a/b": {"at": "daily", "command": "x"}}, "apps.shop.schedules"),
     ],
 )
 def test_wrong_value_is_refused_by_name(path: str, value: object, named: str) -> None:
     with pytest.raises(BadData) as caught:
         config.load_apps(with_value(path, value))
     assert caught.value.summary.startswith(named), caught.value.summary
+
+
+CALENDAR = """
+minutely hourly daily weekly monthly quarterly semiannually annually Mon 04:00 *:0/15 *:2/3 2026-11-21 05:40:23
+*-*-1..7 03-05 *-*~01 daily|UTC monthly|Europe/Berlin Mon..Fri|04:00 Mon,Sun|2026-*-*|2,1:23 Sat,Sun|08:05:40
+Wed..Sat,Tue|26-10-15|1:2:3 Sun|*-*-*|03:30|America/New_York mon,fri|*-1/2-1,3|*:30:45
+""".split()  # noqa: SIM905 - easier to read
+
+
+@pytest.mark.parametrize("at", [each.replace("|", " ") for each in CALENDAR])
+def test_times_of_schedules(at: str) -> None:
+    """What is accepted is what systemd accepts: see its own judgement, where it is installed."""
+    raw = with_value("schedules", {"a": {"at": at, "command": "x"}})
+    assert config.load_apps(raw)["shop"].schedules["a"].at == at
+    if shutil.which("systemd-analyze"):
+        subprocess.run(["systemd-analyze", "calendar", "--", at], check=True, capture_output=True)
+
+
+def test_a_number_scales_a_process() -> None:
+    app = config.load_apps(with_value("processes", {"worker": 2, "mailer": {"command": "x", "stop": 600}}))["shop"]
+    assert app.processes["worker"] == config.Process(count=2, stop=300)
+    assert app.for_host("shop", "")["longest_stop"] == 600
+    assert config.load_apps({"shop": GOOD})["shop"].for_host("shop", "")["longest_stop"] == 300
 
 
 @pytest.mark.parametrize(
@@ -161,6 +213,7 @@ def refusal(raw: object) -> str:
 
 
 TEXT_KEYS = ["wsgi", "python", "migrate", "client_max_body_size", "health.path", "health.body", "source.ref"]
+TEXT_KEYS += ["processes.worker.command", "schedules.cleanup.command", "schedules.cleanup.at"]
 
 
 @given(st.text(), st.sampled_from(TEXT_KEYS))

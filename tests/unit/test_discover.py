@@ -250,6 +250,31 @@ def test_what_cannot_be_carried_over_is_said(found: discover.Findings) -> None:
     assert "DATABASE_URL" not in found.unknown
 
 
+def test_workers_of_other_platforms_are_processes(tmp_path: Path) -> None:
+    """But a Procfile's, which run by default, are not written again."""
+    files = {
+        "app.py": "",
+        "render.yaml": "services: [{type: worker, name: mail er, startCommand: celery -A app worker},"
+        " {type: cron, name: nightly, schedule: 0 3 * * *, startCommand: flask cleanup},"
+        ' {type: worker, name: two, startCommand: "celery -A app worker\\nbeat: x"}]\n',
+        "compose.yaml": "services: {beat: {build: ., command: [celery, -A, my app, beat]}}\n",
+    }
+    found = discover.discover(checkout(tmp_path / "one", files))
+    assert found.keys["processes"] == {"mail-er": {"command": "celery -A app worker"}}
+    said = "\n".join(found.left)
+    for word in ("the command of two", "the cron job nightly (0 3 * * *)"):
+        assert word in said
+    del files["render.yaml"]
+    found = discover.discover(checkout(tmp_path / "two", files))
+    assert found.keys["processes"] == {"beat": {"command": "celery -A 'my app' beat"}}
+    app = {"domains": ["a.example.com"], "source": {"path": "."}, "processes": found.keys["processes"]}
+    config.load_apps({"a": app})
+    files["Procfile"] = "web: gunicorn app:app\nworker: celery -A app worker\n"
+    found = discover.discover(checkout(tmp_path / "three", files))
+    assert "processes" not in found.keys
+    assert not any("worker" in text for text in found.left)
+
+
 @pytest.mark.parametrize("found", ["python version"], indirect=True)
 def test_render(found: discover.Findings) -> None:
     assert found.env == {"MODE": "live"}

@@ -789,6 +789,8 @@ ARGUMENTS: dict[str, Callable[[str], object] | str] = {
     "limit": lambda text: plan.Choices(limit=text),
     "to": _release_of,
     "since": _since,
+    "process": lambda text: remote.Wish(("shop",), process=text),
+    "schedules name": lambda text: remote.Wish(("shop",), schedule=text),
     "only": lambda text: HAVING.app(text or "-"),
     "run host": HOST_OPTION,
     "ssh host": HOST_OPTION,

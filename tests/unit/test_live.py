@@ -29,8 +29,14 @@ def test_point_switches_and_is_idempotent(tmp_path: Path) -> None:
     )
     assert live.point(places, Live("one", "blue"), "")
     assert seen(places) == before
+    scheduled = places.slot_file("live")
+    assert str(scheduled.readlink()) == str(places.environment("one")), "schedules run in the live release"
+    assert live.points_to(places, Live("one", "blue"))
+    assert not live.points_to(places, Live("two", "green"))
     assert live.point(places, None, "")
     assert not (places.home / "live").is_symlink()
+    assert not scheduled.is_symlink()
+    assert not live.points_to(places, Live("one", "blue"))
     assert not live.point(places, None, "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 
 from zarpar import connection, remote
 from zarpar.connection import Server
-from zarpar.errors import BadData
+from zarpar.errors import BadData, ZarparError
 from zarpar_host import envfile, oneoff
 from zarpar_host.errors import HostError
 
@@ -106,6 +107,73 @@ def test_files_of_apps_that_log_to_files() -> None:
     assert "/var/log/zarpar/blog/*.log" in script
     assert "zarpar-shop@*.service" in script
     assert "--follow" in script
+
+
+@pytest.mark.parametrize(
+    ("wish", "units"),
+    [
+        ({}, ["zarpar-shop@*.service", "zarpar-shop.*@*.service"]),
+        ({"process": "web"}, ["zarpar-shop@*.service"]),
+        ({"process": "my_w"}, ["zarpar-shop.*@my_w-[0-9].service", "zarpar-shop.*@my_w-[0-9][0-9].service"]),
+        ({"schedule": "clean-up"}, ["zarpar-shop.schedule@clean-up.service"]),
+    ],
+)
+def test_whose_lines_are_wanted(wish: dict[str, str], units: list[str]) -> None:
+    script = remote.logs_script(remote.Wish(("shop",), **wish))  # type: ignore[arg-type]
+    wanted = shlex.split(script.partition("then exec ")[2].partition(";")[0])
+    assert [word.removeprefix("--unit=") for word in wanted if word.startswith("--unit=")] == units
+
+
+def test_lines_of_a_worker_are_not_in_files() -> None:
+    assert "tail" in remote.logs_script(remote.Wish(("shop",), ("shop",), process="web"))
+    assert "tail" not in remote.logs_script(remote.Wish(("shop",), ("shop",), process="worker"))
+
+
+@pytest.mark.parametrize("name", ["a b", "*", "../x", "-e", "a.b", "x" * 31, "a\n"])
+def test_names_that_are_refused(name: str) -> None:
+    for wish in ({"process": name}, {"schedule": name}):
+        with pytest.raises(BadData, match="is no name"):
+            remote.Wish(("shop",), **wish)
+
+
+@AS_ROOT
+class TestSchedules:
+    """With an ssh that runs its command here, and the host's real program."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+        monkeypatch.setattr(remote, "LIBRARY", str(tmp_path))
+        ssh = tmp_path / "ssh"
+        ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c "$last"\n')
+        ssh.chmod(0o755)
+        return Server("web1", "h", "root", frozenset(), str(ssh), (), "")
+
+    def test_answers_of_all_servers(self, server: Server, tmp_path: Path) -> None:
+        program = tmp_path / "v2"
+        program.mkdir()
+        answer = {"schedules": [{"app": "shop", "name": "x"}]}
+        lines = f"import sys\nassert sys.argv[1:] == ['schedules']\nprint('hello')\nprint({json.dumps(answer)!r})\n"
+        (program / "__main__.py").write_text(lines + 'assert sys.stdin.readline() == \'{"apps": ["shop"]}\\n\'\n')
+        found = remote.schedules([server, server], "v2", ["shop"])
+        assert found == [(server, {"app": "shop", "name": "x"})] * 2
+
+    def test_host_s_own_program_answers(self, server: Server, tmp_path: Path) -> None:
+        program = tmp_path / "v3"
+        program.mkdir()
+        start = f"import sys\nsys.path[0] = {str(CHECKOUT / 'plugins')!r}\nfrom zarpar_host.cli import main\n"
+        (program / "__main__.py").write_text(f"{start}sys.exit(main(sys.argv[1:]))\n")
+        assert remote.schedules([server], "v3", ["no-such-app"]) == []
+        assert remote.run_schedule(server, "v3", "no-such-app", "x") == 125
+
+    def test_host_that_does_not_know_schedules(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(remote, "LAUNCHER", "/nonexistent")
+        with pytest.raises(ZarparError, match=r"web1: error: this host does not know .*zarpar provision"):
+            remote.schedules([server], "none", [])
+
+    def test_host_that_cannot_be_reached(self, server: Server) -> None:
+        Path(server.program).write_text("#!/bin/sh\necho 'Connection refused' >&2; exit 255\n")
+        with pytest.raises(remote.Unreachable, match="web1"):
+            remote.schedules([server], "v1", [])
 
 
 @pytest.mark.parametrize(

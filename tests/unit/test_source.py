@@ -86,6 +86,44 @@ def test_changed_settings_are_a_new_release(tmp_path: Path, checkout: Path, chan
     assert source.release_id(make_app(source={"path": "repo/app"}, **change), found) != before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"processes": {"worker": {"command": "celery worker"}}},
+        {"schedules": {"cleanup": {"command": "flask cleanup", "at": "daily"}}},
+    ],
+)
+def test_changed_processes_are_a_new_release(tmp_path: Path, checkout: Path, change: dict[str, Any]) -> None:
+    def released(**more: Any) -> str:
+        app = make_app(source={"path": "repo/app"}, **more)
+        return source.release_id(app, source.resolve("shop", app, tmp_path))
+
+    assert released() != released(**change)
+    assert released(**change) == released(**change)
+
+
+def test_processes_of_the_procfile(tmp_path: Path, checkout: Path) -> None:
+    lines = "web: gunicorn shop.wsgi:app\nworker: celery -A shop worker\nbeat: celery -A shop beat\n"
+    (checkout / "app" / "Procfile").write_text(lines)
+    git(checkout, "commit", "-am", "Workers")
+    app = make_app(source={"path": "repo/app"}, processes={"worker": {"count": 2, "stop": 600}})
+    found = source.resolve("shop", app, tmp_path)
+    beat = 'celery -A shop beat --schedule "$ZARPAR_SHARED/celerybeat-schedule"'
+    assert found.processes == [
+        {"name": "beat", "command": beat, "count": 1, "stop": 300, "single": True},
+        {"name": "worker", "command": "celery -A shop worker", "count": 2, "stop": 600, "single": False},
+    ]
+    again = source.Commit(**source.as_facts(found))  # type: ignore[arg-type]
+    assert again == found
+
+
+def test_wrong_procfile_is_refused_by_its_line(tmp_path: Path, checkout: Path) -> None:
+    (checkout / "app" / "Procfile").write_text("web: gunicorn shop.wsgi:app\n\nworker celery\n")
+    git(checkout, "commit", "-am", "Wrong")
+    with pytest.raises(BadData, match=r"^apps\.shop: Procfile, line 3: is not `name: command`"):
+        resolve(tmp_path, "repo/app")
+
+
 def test_ref_that_does_not_exist(tmp_path: Path, checkout: Path) -> None:
     with pytest.raises(BadData, match=r"apps\.shop\.source\.ref: nope"):
         resolve(tmp_path, "repo/app", "nope")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zarpar_host import switch
+from zarpar_host import files, processes, switch
 from zarpar_host.errors import HostError
-from zarpar_host.state import Live, Places, State, load, save
+from zarpar_host.files import replace_link
+from zarpar_host.releases import settings_of
+from zarpar_host.state import SLOTS, Live, Places, State, load, save
 
 HEALTH = {"path": "/health", "status": 200, "host": "a.example.com", "body": "", "timeout": 1, "passes": 2}
 
@@ -21,7 +24,10 @@ class Cut(BaseException):
 
 
 class FakeHost:
-    """What is outside the process and so survives its death: slots, nginx, timers."""
+    """What is outside the process and so survives its death: slots, nginx, processes, timers.
+
+    running: (slot, instance) to release; ending: those that were told to stop, and have a last task.
+    """
 
     def __init__(self, places: Places) -> None:
         self.places = places
@@ -31,6 +37,19 @@ class FakeHost:
         self.restarted: set[str] = set()
         self.sick: set[str] = set()
         self.sick_for_visitors: set[str] = set()
+        self.running: dict[tuple[str, str], str] = {}
+        self.ending: dict[tuple[str, str], str] = {}
+        self.dying: set[str] = set()  # releases, or instances, whose processes end as soon as they are started
+        self.timers: dict[str, str] = {}
+
+    def reboot(self) -> None:
+        """The power went: what is on the disk stays, and what nobody enabled is gone."""
+        self.slots, self.running, self.ending, self.timers, self.watchers = {}, {}, {}, {}, set()
+
+    def never_two_schedulers(self) -> None:
+        """Two would send each task twice, whatever release each is of."""
+        there = [place for place in {**self.ending, **self.running} if place[1] in ("beat-1", "clock-1")]
+        assert len(there) <= 1, there
 
 
 class FakeMachine:
@@ -46,8 +65,15 @@ class FakeMachine:
 
     def start_slot(self, live: Live) -> None:
         self._step()
+        link = self.host.places.slot_file(live.slot)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        replace_link(link, str(self.host.places.environment(live.release)))
+        self._step()
         self.host.slots[live.slot] = live.release
         self._step()
+
+    def start_later(self, live: Live) -> None:
+        self.start_slot(live)
 
     def stop_slot(self, slot: str) -> None:
         self._step()
@@ -81,6 +107,9 @@ class FakeMachine:
         self._step()
         return changed
 
+    def points_to(self, live: Live) -> bool:
+        return self.host.visitors is not None and self.host.visitors.slot == live.slot
+
     def watch_later(self, token: str) -> None:
         self._step()
         self.host.watchers.add(token)
@@ -96,13 +125,78 @@ class FakeMachine:
         self._step()
         self.host.slots.pop(slot, None)
 
+    def start_processes(self, slot: str, instances: Sequence[str]) -> None:
+        for name in instances:
+            self._step()
+            release = self.host.places.slot_file(slot).readlink().name  # whose environment it gets
+            self.host.running.setdefault((slot, name), release)
+            self.host.ending.pop((slot, name), None)
+            self.host.never_two_schedulers()
+        self._step()
+
+    start_processes_later = start_processes
+
+    def stop_processes(self, slot: str, instances: Sequence[str] = ("*",), *, wait: bool) -> None:
+        for place in [*self.host.running, *self.host.ending]:
+            if place[0] == slot and (place[1] in instances or "*" in instances):
+                self._step()
+                release = self.host.running.pop(place, "") or self.host.ending.get(place, "")
+                self.host.ending[place] = release
+                if wait:
+                    del self.host.ending[place]
+        self._step()
+
+    def processes_ended(self, slot: str, instances: Sequence[str]) -> dict[str, str]:
+        ill = {**self.host.running}
+        return {
+            name: "code 3" for name in instances if (slot, name) not in ill or {ill[slot, name], name} & self.host.dying
+        }
+
+    def process_journal(self, slot: str, instance: str) -> str:
+        return f"log of {instance} in {slot}"
+
+    def units_down(self, units: Sequence[str]) -> list[str]:
+        places = self.host.places
+        up = {places.process_unit(*place) for place in self.host.running} | set(map(places.timer, self.host.timers))
+        return [unit for unit in units if unit not in up]
+
+    def set_timers(self, calendar: Mapping[str, str], *, boot: bool = False) -> None:  # noqa: ARG002
+        self._step()
+        self.host.timers = dict(calendar)
+        self._step()
+
+
+@pytest.fixture(autouse=True)
+def proven_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "PROVE_FOR", 0.0)
+
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    return Places("shop", tmp_path)
+    return at(tmp_path)
 
 
-def add_release(places: Places, name: str, keep: int = 2, watch: int = 0) -> None:
+def at(root: Path) -> Places:
+    """A host that is the first of its fleet."""
+    places = Places("shop", root)
+    places.once.parent.mkdir(parents=True)
+    places.once.touch()
+    return places
+
+
+def process(name: str, count: int = 1, single: bool = False) -> dict[str, Any]:
+    return {"name": name, "command": name, "count": count, "stop": 300, "single": single}
+
+
+# How many processes there are, and what they are called, differs from release to release.
+PROCESSES = {
+    "one": [process("worker", 1), process("beat", single=True)],
+    "two": [process("worker", 3), process("clock", single=True)],
+    "three": [process("mailer", 1)],
+}
+
+
+def add_release(places: Places, name: str, keep: int = 2, watch: int = 0, beside: Any = None) -> None:
     folder = places.release(name)
     folder.mkdir(parents=True)
     app = {
@@ -113,7 +207,9 @@ def add_release(places: Places, name: str, keep: int = 2, watch: int = 0) -> Non
         "keep": keep,
         "watch": watch,
     }
-    (folder / "release.json").write_text(json.dumps({"id": name, "migrate": "", "app": app}))
+    beside = PROCESSES.get(name, [process("worker", 2), process("beat", single=True)]) if beside is None else beside
+    facts = {"processes": beside, "schedules": [{"name": f"for-{name}", "command": "x", "at": "daily"}]}
+    (folder / "release.json").write_text(json.dumps({"id": name, "migrate": "", "app": app, **facts}))
     for needed in ("venvs", "releases"):
         (places.home / needed).mkdir(exist_ok=True)
     state = load(places)
@@ -135,6 +231,16 @@ def assert_whole(places: Places, host: FakeHost, allowed: set[str]) -> None:
     assert host.visitors is not None
     assert host.slots.get(host.visitors.slot) == host.visitors.release
     assert host.visitors.release in allowed
+
+
+def assert_agrees(places: Places, host: FakeHost) -> None:
+    """The processes that run are all of the live release and no others, a scheduler only once; so are the timers."""
+    live = load(places).live
+    settings = settings_of(places, live.release) if live else None
+    wanted = processes.instances(places, settings) if settings else []
+    assert host.running == {(live.slot, name): live.release for name in wanted if live}
+    assert host.timers == (processes.calendar(places, settings) if settings else {})
+    host.never_two_schedulers()
 
 
 def test_first_and_second_release_alternate_slots(places: Places) -> None:
@@ -159,6 +265,7 @@ def test_sick_release_is_never_shown(places: Places) -> None:
     assert caught.value.kind == "not_activated"
     assert host.visitors == Live("one", "blue")
     assert host.slots == {"blue": "one"}
+    assert_agrees(places, host)
     assert load(places).releases["bad"]["status"] == "bad"
 
 
@@ -209,7 +316,7 @@ def test_unconfirmed_switch_goes_back_by_itself(places: Places, quick: None) -> 
         confirm(places, host, token)
 
 
-@pytest.mark.parametrize("illness", ["sick", "restarted"])
+@pytest.mark.parametrize("illness", ["sick", "restarted", "dying"])
 def test_confirmed_release_that_falls_ill_goes_back_by_itself(places: Places, quick: None, illness: str) -> None:
     host = FakeHost(places)
     add_release(places, "one", watch=60)
@@ -221,6 +328,7 @@ def test_confirmed_release_that_falls_ill_goes_back_by_itself(places: Places, qu
     getattr(host, illness).add("two")
     assert watch(places, host, token)["outcome"] == "rolled_back"
     assert host.visitors == Live("one", "blue")
+    assert_agrees(places, host)
     assert load(places).releases["two"]["status"] == "bad"
 
 
@@ -252,6 +360,7 @@ def test_watch_ends_well(places: Places, quick: None) -> None:
     assert watch(places, host, token)["outcome"] == "active"
     assert load(places).releases["two"]["status"] == "good"
     assert host.slots == {"green": "two"}
+    assert_agrees(places, host)
 
 
 def test_next_deploy_ends_the_watch_of_the_one_before(places: Places) -> None:
@@ -260,6 +369,7 @@ def test_next_deploy_ends_the_watch_of_the_one_before(places: Places) -> None:
         add_release(places, name, watch=600)
         deploy(places, host, name)
         assert_whole(places, host, {name})
+        assert_agrees(places, host)
     assert load(places).releases["two"]["status"] == "good"
 
 
@@ -273,6 +383,7 @@ def test_rollback_while_watched_is_instant(places: Places) -> None:
     assert answer["release"] == "one"
     assert "token" not in answer
     assert_whole(places, host, {"one"})
+    assert_agrees(places, host)
     assert [load(places).releases[name]["status"] for name in ("one", "two")] == ["good", "bad"]
 
 
@@ -299,7 +410,7 @@ def test_watcher_of_an_older_switch_changes_nothing(places: Places) -> None:
 
 
 def count_steps(tmp_path: Path) -> int:
-    places = Places("shop", tmp_path / "count")
+    places = at(tmp_path / "count")
     host = FakeHost(places)
     add_release(places, "one")
     add_release(places, "two")
@@ -317,11 +428,12 @@ def test_cut_at_every_step(tmp_path: Path, quick: None) -> None:
     for cut_at in range(steps):
         for aftermath in ("rerun", "watcher then rerun"):
             root = tmp_path / f"{cut_at}-{aftermath}"
-            places = Places("shop", root)
+            places = at(root)
             host = FakeHost(places)
             add_release(places, "one")
             add_release(places, "two")
             deploy(places, host, "one")
+            host.watchers.clear()  # it has ended
             with pytest.raises(Cut):
                 deploy(places, host, "two", cut_at)
             if host.visitors and host.slots.get(host.visitors.slot) != host.visitors.release:
@@ -331,8 +443,10 @@ def test_cut_at_every_step(tmp_path: Path, quick: None) -> None:
                 for token in list(host.watchers):
                     watch(places, host, token)
                     assert_whole(places, host, {"one", "two"})
+                assert_agrees(places, host)  # also when there was no watcher yet
             deploy(places, host, "two")
             assert_whole(places, host, {"two"})
+            assert_agrees(places, host)
             assert load(places).pending is None
 
 
@@ -342,7 +456,7 @@ def test_cut_at_every_durable_write(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cut_at = 0
     while True:
         root = tmp_path / str(cut_at)
-        places = Places("shop", root)
+        places = at(root)
         host = FakeHost(places)
         add_release(places, "one")
         add_release(places, "two")
@@ -367,6 +481,7 @@ def test_cut_at_every_durable_write(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert_whole(places, host, {"one", "two"})
         deploy(places, host, "two")
         assert_whole(places, host, {"two"})
+        assert_agrees(places, host)
         if finished:
             break
         cut_at += 1
@@ -393,6 +508,7 @@ def test_rollback_walks_back_and_skips_bad_ones(places: Places) -> None:
     for expected in ("two", "one"):
         rollback(places, host)
         assert_whole(places, host, {expected})
+        assert_agrees(places, host)
     with pytest.raises(HostError, match="no earlier good release"):
         rollback(places, host)
     assert_whole(places, host, {"one"})
@@ -435,3 +551,193 @@ def test_prune_by_hand(places: Places) -> None:
     assert (answer["changed"], left) == (True, ["r3", "r4"])
     assert sorted(load(places).releases) == ["r3", "r4"]
     assert not switch.prune_now({"app": "shop"}, places.root)["changed"]
+
+
+@pytest.mark.parametrize("aftermath", ["reboot", "recover by hand"])
+def test_recover_after_a_cut_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, aftermath: str
+) -> None:
+    """Boot, or a person on the host, makes all of it one whole release, whichever state.json names."""
+    monkeypatch.setattr(files, "Transaction", lambda: FakeTransaction())
+    for cut_at in range(count_steps(tmp_path)):
+        places = at(tmp_path / str(cut_at))
+        host = FakeHost(places)
+        for name in ("one", "two"):
+            add_release(places, name)
+        deploy(places, host, "one")
+        with pytest.raises(Cut):
+            deploy(places, host, "two", cut_at)
+        if aftermath == "reboot":
+            host.reboot()
+        monkeypatch.setattr(switch, "Machine", lambda _places, host=host: FakeMachine(host))
+        answer = switch.recover({}, places.root)
+        assert_whole(places, host, {answer["apps"]["shop"]})
+        assert_agrees(places, host)
+        for name in ("two", "one"):
+            deploy(places, host, name)
+            assert_whole(places, host, {name})
+            assert_agrees(places, host)
+
+
+class FakeTransaction:
+    """A host on which no manifest was cut."""
+
+    def undo(self) -> list[str]:
+        return []
+
+
+@pytest.mark.parametrize("aftermath", ["rollback", "deploy", "watcher"])
+def test_cut_at_every_step_of_going_back(tmp_path: Path, quick: None, aftermath: str) -> None:
+    """A rollback while the release is watched, cut anywhere: whatever comes next ends it."""
+    cut_at = 0
+    while True:
+        places = at(tmp_path / str(cut_at))
+        host = FakeHost(places)
+        for name in ("one", "two"):
+            add_release(places, name, watch=600)
+            deploy(places, host, name)
+        try:
+            switch.rollback({"app": "shop"}, places.root, FakeMachine(host, cut_at))  # type: ignore[arg-type]
+            finished = True
+        except Cut:
+            finished = False
+        assert_whole(places, host, {"one", "two"})
+        pending = load(places).pending
+        if aftermath == "rollback" or pending:
+            request = {"app": "shop", "to": "one"}
+            switch.rollback(request, places.root, FakeMachine(host))  # type: ignore[arg-type]
+        elif aftermath == "deploy":
+            deploy(places, host, "one")
+        else:
+            for token in list(host.watchers):
+                watch(places, host, token)
+        assert_whole(places, host, {"one"})
+        assert_agrees(places, host)
+        if finished:
+            break
+        cut_at += 1
+    assert cut_at > 5
+
+
+@pytest.mark.parametrize("what", ["two", "worker-3", "clock-1"])
+def test_process_that_ends_at_once_stops_the_release(places: Places, what: str) -> None:
+    """One of many, or the scheduler, for which the old one had to end: nothing of the old release is missing after."""
+    host = FakeHost(places)
+    for name in ("one", "two"):
+        add_release(places, name)
+    deploy(places, host, "one")
+    host.dying.add(what)
+    with pytest.raises(HostError) as caught:
+        deploy(places, host, "two")
+    assert caught.value.kind == "not_activated"
+    assert "ended at once (code 3)" in caught.value.summary
+    assert "log of" in caught.value.detail
+    assert "Release one still serves" in caught.value.hint
+    assert host.slots == {"blue": "one"}
+    assert host.visitors == Live("one", "blue")
+    assert_agrees(places, host)
+    assert load(places).releases["two"]["status"] == "bad"
+
+
+def test_workers_that_stay_up_are_not_disturbed_by_a_bad_release(places: Places) -> None:
+    """The old ones are told to end only when the new ones have proved themselves."""
+    host = FakeHost(places)
+    for name in ("one", "two"):
+        add_release(places, name)
+    deploy(places, host, "one")
+    host.dying.add("worker-1")
+    told: list[str] = []
+    machine = FakeMachine(host)
+    stop = machine.stop_processes
+    machine.stop_processes = lambda slot, *names, wait: (told.append(slot), stop(slot, *names, wait=wait))[1]  # type: ignore[method-assign, assignment]
+    with pytest.raises(HostError):
+        switch.activate({"app": "shop", "release": "two"}, places.root, machine)  # type: ignore[arg-type]
+    assert set(told) == {"green"}
+
+
+def test_old_processes_are_told_to_end_before_visitors_reach_the_new_release(places: Places) -> None:
+    """Else they would be sent tasks of the new code; they are given their time, and nobody waits for them."""
+    host = FakeHost(places)
+    for name in ("one", "two"):
+        add_release(places, name)
+    deploy(places, host, "one")
+    seen: list[set[tuple[str, str]]] = []
+    machine = FakeMachine(host)
+    point = machine.point
+    machine.point = lambda live, previous: (seen.append(set(host.running)), point(live, previous))[1]  # type: ignore[method-assign]
+    switch.activate({"app": "shop", "release": "two"}, places.root, machine)  # type: ignore[arg-type]
+    assert seen[-1] == {("green", name) for name in ("worker-1", "worker-2", "worker-3", "clock-1")}
+    assert set(host.ending) == {("blue", "worker-1")}, "a scheduler has no last task, and was waited for"
+
+
+def test_slot_is_used_again_only_when_its_last_tasks_are_done(places: Places) -> None:
+    host = FakeHost(places)
+    for name in ("one", "two", "three"):
+        add_release(places, name)
+    deploy(places, host, "one")
+    deploy(places, host, "two")
+    assert set(host.ending) == {("blue", "worker-1")}
+    deploy(places, host, "three")
+    assert {slot for slot, _ in host.ending} == {"green"}
+    assert host.running == {("blue", "mailer-1"): "three"}
+
+
+def test_process_that_was_stopped_is_a_reason_to_act(places: Places) -> None:
+    """`look` and a second deploy see it; all that it takes is its start."""
+    host = FakeHost(places)
+    add_release(places, "two")
+    deploy(places, host, "two")
+    del host.running["blue", "worker-2"]
+    settings = settings_of(places, "two")
+    machine: Any = FakeMachine(host)
+    assert not switch.serves(places, machine, load(places), "two", settings)
+    deploy(places, host, "two")
+    assert load(places).live == Live("two", "blue")
+    assert_agrees(places, host)
+    host.timers = {}
+    assert not switch.serves(places, machine, load(places), "two", settings)
+    deploy(places, host, "two")
+    assert_agrees(places, host)
+
+
+def test_other_hosts_of_a_fleet_run_no_scheduler_and_no_schedule(places: Places) -> None:
+    """And a host that is no longer the first, or has become it, follows."""
+    host = FakeHost(places)
+    add_release(places, "two")
+    places.once.unlink()
+    deploy(places, host, "two")
+    workers = {("blue", f"worker-{number}"): "two" for number in (1, 2, 3)}
+    assert (host.running, host.timers) == (workers, {})
+    for now_first in (True, False):
+        places.once.touch() if now_first else places.once.unlink()
+        switch.agree({"app": "shop"}, places.root, FakeMachine(host))  # type: ignore[arg-type]
+        assert host.running == workers | ({("blue", "clock-1"): "two"} if now_first else {})
+        assert host.timers == ({"for-two": "daily"} if now_first else {})
+        assert not host.ending
+
+
+def test_app_without_processes_costs_no_call(places: Places) -> None:
+    host = FakeHost(places)
+    machine: Any = FakeMachine(host)
+    for name in ("stop_processes", "start_processes", "start_processes_later", "processes_ended"):
+        setattr(machine, name, None)  # a call would fail
+    for name in ("one", "two", "three"):
+        add_release(places, name, beside=[])
+        answer = switch.activate({"app": "shop", "release": name}, places.root, machine)
+        switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)
+    assert set(load(places).releases) == {"two", "three"}
+    assert {places.slot_file(slot).readlink().name for slot in SLOTS} == {"two", "three"}
+
+
+def test_visitors_on_another_slot_than_the_live_one_s_are_a_reason_to_act(places: Places) -> None:
+    """Going back was cut before the live link: both releases run and answer."""
+    host = FakeHost(places)
+    for name in ("one", "two"):
+        add_release(places, name, beside=[], watch=600)
+        deploy(places, host, name)
+    state = load(places)
+    state.live, state.pending = Live("one", "blue"), None
+    save(places, state)
+    host.timers = {"for-one": "daily"}
+    assert deploy(places, host, "one")["outcome"] == "unchanged"
+    assert_whole(places, host, {"one"})

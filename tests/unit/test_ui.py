@@ -250,6 +250,7 @@ def test_the_state_of_every_app_on_every_host() -> None:
     well = {"live": live, "healthy": True, "certificate_days": 60, "slots": {"blue": "active", "green": "inactive"}}
     well |= {"last": {"event": "activated", "release": "3f2a9c1d-a1b2c3", "by": "ann@desk", "at": "2026-11-21"}}
     ill = {"live": live, "healthy": False, "problem": "500", "slots": {"blue": "active"}}
+    ill |= {"processes": {"worker": {"wanted": 2, "running": 1}, "beat": {"wanted": 1, "running": 1}}}
     ill |= {"last": {"event": "not activated", "release": "99999999-a1b2c3", "by": "bob@desk", "why": "no answer"}}
     story.statuses = {
         "web1": {"apps": {"notes": well}, "disk_free_mb": 10_240},
@@ -260,7 +261,8 @@ def test_the_state_of_every_app_on_every_host() -> None:
     assert [row.strip(" |") for row in rows] == [
         "web1 | notes | 3f2a9c1d-a1b2c3 | healthy | blue active, green inactive"
         " | activated 3f2a9c1d by ann@desk 2026-11-21 | 60 days left | 10.0 GB",
-        "web2 | notes | 3f2a9c1d-a1b2c3 | ill: 500 | blue active | not activated 99999999 by bob@desk: no answer",
+        "web2 | notes | 3f2a9c1d-a1b2c3 | ill: 500 | blue active, beat 1/1, worker 1/2"
+        " | not activated 99999999 by bob@desk: no answer",
         "web2 | shop | no release yet",
     ]
 

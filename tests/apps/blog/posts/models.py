@@ -1,0 +1,14 @@
+"""Posts."""
+
+from django.db import models
+
+
+class Post(models.Model):
+    """What somebody wrote."""
+
+    title = models.CharField(max_length=200)
+    text = models.TextField()
+    written = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.title

@@ -1,0 +1,5 @@
+"""The entry point of web servers and of `flask`."""
+
+from shop import create_app
+
+app = create_app()
