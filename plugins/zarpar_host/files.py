@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from zarpar_host.errors import HostError
+
 UNDO = Path("/var/lib/zarpar/undo")
+FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
 def sync_directory(path: Path) -> None:
@@ -40,6 +44,30 @@ def write_atomic(path: Path, data: bytes, *, mode: int, uid: int = -1, gid: int 
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def make_directory(path: Path, mode: int, uid: int, gid: int) -> None:
+    """Make a directory, and give it its owner and mode; missing parents are made as root, 0755.
+
+    No link is followed that a user could have put there: the way is walked folder by folder, each one held open.
+    Raises HostError for such a link.
+    """
+    here = os.open(path.anchor, FOLDER)
+    try:
+        for number, name in enumerate(path.parts[1:], start=2):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700 if number == len(path.parts) else 0o755, dir_fd=here)
+            mine = os.fstat(here).st_uid == 0
+            try:
+                below = os.open(name, FOLDER if mine else FOLDER | os.O_NOFOLLOW, dir_fd=here)
+            except OSError as error:
+                raise HostError(f"{Path(*path.parts[:number])} is not a directory ({error.strerror})") from error
+            os.close(here)
+            here = below
+        os.fchown(here, uid, gid)
+        os.fchmod(here, mode)
+    finally:
+        os.close(here)
 
 
 def replace_link(path: Path, target: str) -> None:

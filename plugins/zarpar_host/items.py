@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import glob
 import grp
-import os
 import pwd
 import stat
 from pathlib import Path
 
 from zarpar_host.context import Context, Item
 from zarpar_host.errors import HostError
-from zarpar_host.files import replace_link, write_atomic
+from zarpar_host.files import make_directory, replace_link, write_atomic
 from zarpar_host.run import Completed, run
 
 DIFF_LIMIT = 100_000
@@ -62,10 +61,7 @@ def directory(context: Context, item: Item) -> bool:
     if path.is_dir() and not _attributes_differ(path, mode, uid, gid):
         return False
     if not context.check:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        os.chown(path, uid, gid)
-        path.chmod(mode)
+        make_directory(path, mode, uid, gid)
     return True
 
 

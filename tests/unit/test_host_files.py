@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from zarpar_host import apply as apply_module
 from zarpar_host import envfile, items, packages
 from zarpar_host.context import Context
 from zarpar_host.errors import HostError
-from zarpar_host.files import Transaction, write_atomic
+from zarpar_host.files import Transaction, make_directory, write_atomic
 from zarpar_host.postgres import scram_matches, scram_verifier
 from zarpar_host.run import run
 
@@ -142,3 +143,19 @@ def test_a_package_that_another_one_provides_is_not_missing() -> None:
     provided = run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Provides}\n"]).out
     virtual = next(line.split()[1].rstrip(",") for line in provided.splitlines() if len(line.split()) > 1)
     assert packages.missing([virtual]) == []
+
+
+def test_a_directory_is_not_made_through_a_user_s_link(tmp_path: Path) -> None:
+    """Below `shared`, which the app owns, a link could lead root anywhere."""
+    shared, elsewhere = tmp_path / "shared", tmp_path / "elsewhere"
+    make_directory(shared / "uploads" / "pictures", 0o750, os.getuid(), os.getgid())
+    assert (shared / "uploads" / "pictures").stat().st_mode & 0o777 == 0o750
+    elsewhere.mkdir()
+    (shared / "planted").symlink_to(elsewhere)
+    if os.getuid() == 0:
+        os.chown(shared, 65534, 65534)
+    for path in (shared / "planted", shared / "planted" / "pictures"):
+        with pytest.raises(HostError, match="planted is not a directory"):
+            make_directory(path, 0o777, os.getuid(), os.getgid())
+    assert list(elsewhere.iterdir()) == []
+    assert elsewhere.stat().st_mode & 0o777 != 0o777
