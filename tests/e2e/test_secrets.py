@@ -195,7 +195,7 @@ def test_the_app_has_them(runs: Runs) -> None:
 
 
 def _run(site: Site, *words: str) -> tuple[str, ...]:
-    return (str(BIN / "zarpar"), "run", str(site.world.inventory), "--", *words)
+    return (str(BIN / "zarpar"), "run", str(site.world.inventory), "--app", APP, "--", *words)
 
 
 def test_not_in_any_output(runs: Runs) -> None:
