@@ -12,8 +12,7 @@ import pytest
 from support import hostile
 from support.report import note
 from support.site import Site
-from support.world import until
-from support.world import BIN, ROOT, clean_environment
+from support.world import BIN, ROOT, clean_environment, until
 
 from zarpar import vault
 
