@@ -12,7 +12,7 @@ import pytest
 from support import hostile
 from support.report import note
 from support.site import Site
-from support.world import BIN, ROOT, clean_environment, until
+from support.world import BIN, ROOT, clean_environment
 
 from zarpar import vault
 
@@ -56,8 +56,7 @@ def app_with_values(site: Site) -> Iterator[Site]:
     done = site.world.deploy()
     assert done.code == 0, str(done)
     note(f"{len(VALUES)} hostile values")
-    watchers = ("systemctl", "list-units", "--plain", "--no-legend", "zarpar-watch-*", "zarpar-drain-*")
-    until(lambda: not site.on_host(*watchers), 120, "the last releases are watched to their end, and old ones removed")
+    site.settle()
     yield site
     del site.world.apps[OTHER]
     site.world.keep_secret({"vault_notes_secret_key": site.secret})

@@ -119,6 +119,7 @@ def runs(site: Site) -> Iterator[Runs]:
         site.on_host("touch", STOP)
         on_host.result()
     note(f"{watch.looks} looks at all processes here, {on_host.looks} on the host")
+    site.settle()
     yield Runs(site, finder, values, watch, on_host, began, site.world.said[first:])
     CONTROL_LOG.unlink(missing_ok=True)
     CONTROL_HERE.unlink(missing_ok=True)
@@ -249,6 +250,7 @@ def _found_on_host(runs: Runs, *before: str) -> dict[str, set[str]]:
 
 def test_only_in_their_own_files_on_the_host(runs: Runs) -> None:
     """The app's in its environment files, the index's login where uv and pip read it; a journal is looked at above."""
+    runs.site.settle()
     found = _found_on_host(runs)
     for path in CONTROL_FILES:
         assert found.pop(path) == {CONTROL}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from support.load import Load
-from support.world import App, Done, World
+from support.world import App, Done, World, until
 from zarpar import lab
 
 APP = "notes"
@@ -43,6 +43,11 @@ class Site:
 
     def on_host(self, *argv: str, stdin: str = "", check: bool = True) -> str:
         return self.world.run_on(self.host, *argv, stdin=stdin, check=check)
+
+    def settle(self) -> None:
+        """Wait until no release is watched and no old one is drained or removed any more: files come and go no more."""
+        units = ("systemctl", "list-units", "--plain", "--no-legend", "zarpar-watch-*", "zarpar-drain-*")
+        until(lambda: not self.on_host(*units), 120, "the last releases are watched to their end")
 
     def load(self, *, slow: bool = False) -> Load:
         """Visitors of this site."""
