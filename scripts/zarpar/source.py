@@ -19,6 +19,7 @@ from typing import Any
 from zarpar import lockfiles, procfile, pythons, weblines
 from zarpar.config import App
 from zarpar.errors import BadData
+from zarpar_host.masking import logins
 
 GIT_LIMIT = 600
 READ = ("Procfile", "manage.py", "requirements.txt", *pythons.FILES)
@@ -224,14 +225,10 @@ def _mirror(key: str, repo: str) -> Path:
     if done.returncode != 0:
         raise BadData(
             f"{key}.repo: git cannot read {repo}",
-            detail=_without_logins(done.stderr).strip()[-1000:],  # Git's own settings may have put one in
+            detail=logins(done.stderr).strip()[-1000:],  # Git's own settings may have put one in
             hint=f"Try it by hand: git ls-remote {shlex.quote(repo)}",
         )
     return folder
-
-
-def _without_logins(text: str) -> str:
-    return re.sub(r"(?<!ssh)(://)[^/\s@]+@", r"\1****@", text)
 
 
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.report import note
-from support.world import BIN, ROOT, Done, World, clean_environment, until
+from support.world import BIN, LAB_SETTINGS, ROOT, Done, World, clean_environment, until
 
 HOST, ADDRESS, NOBODY = "e2e3", "10.77.0.123", "10.77.0.138"
 DOMAIN, RESOLVER = "notes.commands.example.test", "10.77.0.1"
@@ -24,14 +24,6 @@ HOSTILE = ["a b", "$(id)", "`id`", "'q'", '"q"', "new\nline", "*", "{{ x }}", ";
 LISTING = "find /etc /usr /opt /srv /root /home /var -xdev -printf '%p %y %m %U:%G %s %T@ %l\\n'"
 BY_ITSELF = ("/var/lib/systemd", "/var/log", "/var/cache", "/var/lib/apt", "/var/lib/dpkg")
 ECHO = "import json, sys; print(json.dumps(sys.argv[1:]))"
-# What the lab is that a rented server is not: its key, its host keys, its certificate authority.
-LAB = {
-    "ansible_ssh_private_key_file": "{{ inventory_dir }}/../../../.lab/key",
-    "ansible_ssh_common_args": "-o IdentitiesOnly=yes"
-    " -o 'UserKnownHostsFile=\"{{ inventory_dir }}/../../../.lab/known_hosts\"'",
-    "certbot_server": "https://pki:14000/dir",
-    "certbot_ca_file": "../../../.lab/pebble-api-ca.pem",
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     given = ["--host", ADDRESS, "--domain", DOMAIN, "--user", "deploy"]
     argv = [str(BIN / "zarpar"), "init", *given]
     subprocess.run(argv, cwd=app.folder, check=True, env=clean_environment(), stdin=subprocess.DEVNULL)
-    (_inventory(world) / "group_vars/all/lab.yml").write_text(yaml.safe_dump(LAB))
+    (_inventory(world) / "group_vars/all/lab.yml").write_text(yaml.safe_dump(LAB_SETTINGS))
     app.commit("An inventory")
     yield world
     world.remove()

@@ -8,18 +8,10 @@ import pytest
 import yaml
 from support import samples
 from support.samples import CHECKS, Sample
-from support.world import ROOT, World
+from support.world import LAB_SETTINGS, ROOT, World
 
 HOST, ADDRESS = "inits", "10.77.0.193"
 DEPLOYED = ("pens", "nested")  # without any edit; test_apps.py deploys all of them, side by side
-# What the lab is that a rented server is not: its key, its host keys, its certificate authority.
-LAB = {
-    "ansible_ssh_private_key_file": "{{ inventory_dir }}/../../../.lab/key",
-    "ansible_ssh_common_args": "-o IdentitiesOnly=yes"
-    " -o 'UserKnownHostsFile=\"{{ inventory_dir }}/../../../.lab/known_hosts\"'",
-    "certbot_server": "https://pki:14000/dir",
-    "certbot_ca_file": "../../../.lab/pebble-api-ca.pem",
-}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +32,7 @@ def made(world: World) -> dict[str, Sample]:
     """Each app's checkout, in which `init` was run; the files that `init` wrote are not touched."""
     found = {name: samples.begin(world, name, ADDRESS, f"{name}.inits.example.test") for name in CHECKS}
     for sample in found.values():
-        (sample.inventory / "group_vars/all/lab.yml").write_text(yaml.safe_dump(LAB))
+        (sample.inventory / "group_vars/all/lab.yml").write_text(yaml.safe_dump(LAB_SETTINGS))
     return found
 
 

@@ -30,6 +30,15 @@ EXAMPLE = ROOT / "examples" / "notes"
 BIN = Path(sys.executable).parent
 LIMIT = 900  # seconds for one command: only what hangs for good takes so long
 MINE = ("ANSIBLE_", "ZARPAR_", "PYTEST_", "GIT_")  # an outer run's settings are not the tests'
+# What the lab is that a rented server is not, for an inventory that `init` wrote: its key, its host keys, its
+# certificate authority.
+LAB_SETTINGS = {
+    "ansible_ssh_private_key_file": "{{ inventory_dir }}/../../../.lab/key",
+    "ansible_ssh_common_args": "-o IdentitiesOnly=yes"
+    " -o 'UserKnownHostsFile=\"{{ inventory_dir }}/../../../.lab/known_hosts\"'",
+    "certbot_server": "https://pki:14000/dir",
+    "certbot_ca_file": "../../../.lab/pebble-api-ca.pem",
+}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.planted import CONTROL, ELSEWHERE, SHAPES, Finder, HostWatch, Watch, plant, process_that_shows
 
-from zarpar import config, source
+from zarpar import config
 from zarpar.diagnosis import without_tags
 from zarpar_host import envfile, masking
 from zarpar_host.cli import _bug
@@ -119,7 +119,7 @@ def test_logins_in_addresses_are_left_out_of_what_programs_say() -> None:
     done = run(["printf", "%s", text], check=False)
     assert FINDER.find(done.tail) == set()
     assert "example.com/simple/" in done.tail
-    assert FINDER.find(source._without_logins(text)) == set()
+    assert FINDER.find(masking.logins(text)) == set()
 
 
 def test_a_bug_does_not_tell_its_value() -> None:
