@@ -26,6 +26,7 @@ PROCESS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,29}", re.ASCII)  # as in `config`
 SINCE = re.compile(r"[A-Za-z0-9 :+.@-]{1,60}", re.ASCII)
 SHORT = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 UNITS = {"s": "sec", "m": "min", "h": "hours", "d": "days"}
+WAITING = 1000  # lines
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+")
 NOT_THERE = "error: this host does not know this command yet; next: zarpar provision ENV"
 
@@ -197,7 +198,7 @@ def logs(servers: Sequence[Server], wish: Wish, say: Callable[[str], None]) -> l
         if wish.follow:
             _as_they_come(streams, say)
         else:
-            for _time, line in heapq.merge(*(stream.timed() for stream in streams), key=lambda one: one[0]):
+            for _time, _number, line in heapq.merge(*(stream.timed() for stream in streams), key=lambda one: one[0]):
                 say(line)
     finally:
         for stream in streams:
@@ -227,13 +228,21 @@ class Stream:
         for line in self._process.stdout or ():
             yield self.prefix + plain(line.rstrip("\n"))
 
-    def timed(self) -> Iterator[tuple[str, str]]:
-        """Each line with its time; one without a time belongs to the one before it."""
+    def timed(self) -> Iterator[tuple[str, int, str]]:
+        """Each line with its time and number, in order; one without a time belongs to the one before it.
+
+        The journal is in the order in which lines reached it, which may be moments after the time that it shows,
+        and an app's own files come beside it: so lines wait until WAITING others have come.
+        """
         time = ""
-        for line in self.lines():
+        waiting: list[tuple[str, int, str]] = []
+        for number, line in enumerate(self.lines()):
             found = TIME.match(line, len(self.prefix))
             time = found.group() if found else time
-            yield time, line
+            heapq.heappush(waiting, (time, number, line))
+            if len(waiting) > WAITING:
+                yield heapq.heappop(waiting)
+        yield from sorted(waiting)
 
     def problem(self) -> ZarparError | None:
         """Why the script failed; None when it did not."""

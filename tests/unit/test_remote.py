@@ -236,3 +236,29 @@ class TestOneOff:
     def test_wrong_usage(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert oneoff.main(words) == 125
         assert "usage:" in capsys.readouterr().err
+
+
+LOGS = {
+    "a": "2026-01-01T00:00:02.5+00:00 late\n  trace\n2026-01-01T00:00:02.4+00:00 early\n2026-01-01T00:00:04Z end",
+    "b": "2026-01-01T00:00:01.3+00:00 first\n2026-01-01T00:00:03.0+00:00 third",
+}
+
+
+class _Printer(Server):
+    """A server whose log is a text of the test."""
+
+    def ssh(self, remote: str, *options: str) -> list[str]:  # noqa: ARG002 - the script is not run
+        return ["printf", "%s", LOGS[self.name]]
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 2, 1000])
+def test_lines_are_told_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
+    """The journal's own order is a moment off; a trace stays with its line, and hosts are put together."""
+    monkeypatch.setattr(remote, "WAITING", waiting)
+    servers = [_Printer(name, "h", "root", frozenset(), "ssh", (), "") for name in LOGS]
+    said: list[str] = []
+    assert remote.logs(servers, remote.Wish(("shop",)), said.append) == []
+    words = [line.rpartition(" ")[2] for line in said]
+    wanted = ["first", "early", "late", "trace", "third", "end"]
+    assert (words == wanted) == (waiting > 1)
+    assert sorted(words) == sorted(wanted)
