@@ -6,25 +6,33 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support import report
+from support.report import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401
 from support.site import Site, make_site
 from support.world import World, alone
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    report.tell(terminalreporter)
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n 2 --dist loadgroup`, tests of one host stay with one worker."""
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        place = getattr(item, "callspec", None) and item.callspec.params.get("place")  # type: ignore[attr-defined]
+        shared = next((name for name in ("fresh", "bare") if name in used), f"{item.path.stem}{place or ''}")
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _alone() -> Iterator[None]:
-    with alone("e2e"):
-        yield
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        held = ExitStack()
+        held.enter_context(alone("e2e"))
+        config.add_cleanup(held.close)
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support import report, trial
+from support import trial
+from support.report import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401
 from support.site import APP, Site, make_site
 from support.world import alone
 
@@ -26,21 +26,6 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "short: among the few that every change is tested with")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["lines"] = report.lines()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    for line in node.workeroutput.get("lines", []):
-        report.note(line)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    report.tell(terminalreporter)
 
 
 @pytest.fixture(scope="session", autouse=True)

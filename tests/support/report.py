@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 _LINES: list[str] = []
 
 
@@ -12,14 +14,22 @@ def note(text: str) -> None:
     _LINES.append(text)
 
 
-def lines() -> list[str]:
-    """All lines so far: a worker of pytest-xdist sends them to the process that prints."""
-    return list(_LINES)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist sends its lines to the process that prints. A conftest imports these three hooks."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["lines"] = list(_LINES)
 
 
-def tell(terminal: Any) -> None:
-    """Print the lines; to be called by a conftest's pytest_terminal_summary."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker sent."""
+    for line in node.workeroutput.get("lines", []):
+        note(line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the lines."""
     if _LINES:
-        terminal.section("counts and times")
+        terminalreporter.section("counts and times")
         for line in _LINES:
-            terminal.write_line(line)
+            terminalreporter.write_line(line)
