@@ -26,7 +26,7 @@ sed -e 's|^ExecStart=.*|ExecStart=/srv/lesson/.venv/bin/granian --interface wsgi
 
 # The product's own site once more on another port, to granian's socket.
 site=/etc/nginx/sites-enabled/zarpar-notes.conf
-name=$(sed -n 's/^upstream \(.*[^_now]\) {$/\1/p' $site | head -n 1)
+name=$(sed -n 's/^upstream \(.*\) {$/\1/p' $site)
 sed -e "s/$name/${name}_granian/g" -e 's|/srv/notes/live/socket|/run/zarpar/notes-granian/granian.sock|' \
   -e 's/listen \(.*\)80;/listen \18082;/' $site >/etc/nginx/sites-enabled/granian.conf
 systemctl daemon-reload

@@ -6,9 +6,9 @@
     /srv/<app>/slots/blue/previous -> the tree of the release before         (for pages that are still open)
     /etc/zarpar/apps/<app>/slots/live -> the release's environment           (schedules run in it)
 
-nginx opens these paths for each connection and file, so a switch needs no reload of nginx: no worker is
-replaced, no visitor's connection is closed. Only connections that nginx keeps open to the old slot go on
-there, for a second (keepalive_time in role nginx) and their last request; the old slot drains meanwhile.
+nginx opens these paths for each request and file, so a switch needs no reload of nginx: no worker is replaced,
+no visitor's connection is closed. Requests that reached the old slot end there, while it drains. Only static files
+are found at their old place for a second more (open_file_cache_valid in role nginx).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def connections(socket: Path, table: Path = Path("/proc/net/unix")) -> int:
 
 
 def wait_drained(socket: Path, limit: float) -> None:
-    """Wait until nobody uses a slot any more: nginx's kept connections gone, answers given; at most `limit` s."""
+    """Wait until nobody uses a slot any more: answers given; at most `limit` s."""
     begin = time.monotonic()
     quiet = 0
     while time.monotonic() - begin < limit:

@@ -152,7 +152,6 @@ class Gunicorn(Model):
     ] = ""
     timeout: Seconds = 120
     graceful_timeout: Seconds = 30
-    keepalive: Annotated[int, Field(ge=0, le=3600)] = 5
     max_requests: Annotated[int, Field(ge=0)] = 1000
     max_requests_jitter: Annotated[int, Field(ge=0)] = 50
     preload: bool | Literal["libraries"] = "libraries"

@@ -41,7 +41,7 @@ def test_nothing_is_needed() -> None:
 
 
 GUNICORN = {
-    "workers": 2, "threads": 3, "worker_class": "", "timeout": 1, "graceful_timeout": 1, "keepalive": 1,
+    "workers": 2, "threads": 3, "worker_class": "", "timeout": 1, "graceful_timeout": 1,
     "max_requests": 1, "max_requests_jitter": 1, "preload": "libraries", "limit_request_line": 1,
     "limit_request_fields": 1, "limit_request_field_size": 1, "log_level": "info", "access_log": True,
 }  # fmt: skip
@@ -71,4 +71,5 @@ def test_the_release_says_its_worker_class(
     settings: dict[str, Any] = {}
     exec(text, settings)  # noqa: S102 - our own template
     assert settings["worker_class"] == expected
-    assert settings.get("threads") == (3 if expected == "gthread" else None)
+    threads = 3 if expected == "gthread" else None
+    assert (settings.get("threads"), settings.get("worker_connections")) == (threads, threads)
