@@ -41,11 +41,14 @@ PHASES = (
 )
 DELAYS = (0, 40)
 VISITED = (SERVED_HOST, METHODS_HOST)
+LONG = ("fresh", "dependencies", "fleet", "growth")  # measured a third as often
 
 
 def bench(
     phase: Annotated[list[str] | None, typer.Option(help=f"Only this phase, of {', '.join(PHASES)}.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each contender has its turn.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often each contender has its turn; in the longest phases a third as often.")
+    ] = 5,
     delay: Annotated[list[int] | None, typer.Option(help="Added milliseconds of a round trip (0 and 40).")] = None,
     contender: Annotated[list[str] | None, typer.Option(help=f"Only this one, of {', '.join(CONTENDERS)}.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all samples to this file.")] = None,
@@ -84,6 +87,7 @@ def bench(
                 kept = VISITED if name in ("served", "switch") else ()
                 if kept or name in ("fleet", "growth"):
                     lab.remove([host for host in lab.hosts() if host not in kept])
+                run.rounds = fleet.rounds = max(1, rounds // 3) if name in LONG else rounds
                 steps[name]()
     except (CommandFailed, ZarparError) as error:
         typer.echo(f"error: {error}", err=True)
