@@ -15,6 +15,8 @@ from zarpar.actions import ROOT, HostFailure, ZarparAction, fact
 from zarpar.errors import BadData
 from zarpar.variables import RoleVariables, check_host_name
 
+manifest.read_all(ROOT / "roles")  # before Ansible forks
+
 DISK_MB = 1024
 # Forms do not depend on a host; what merely needs one to be rendered gets this.
 ASSUMED_HOST = {"memory_mb": 4096, "swap_mb": 0, "container": False, "version": 13, "cpus": 2, "ipv6": True}

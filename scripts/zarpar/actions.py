@@ -50,6 +50,7 @@ def program() -> tuple[str, dict[str, str]]:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16], files
 
 
+# Ansible imports this module before it forks a process for each task and host.
 compiled.remember()
 
 
@@ -63,6 +64,10 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     _loader: DataLoader
     _templar: Templar
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._renderers: dict[str, Templar] = {}
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ansible's entry point."""
@@ -218,17 +223,22 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def holds(self, condition: Any, available: Mapping[str, Any]) -> bool:
         """Evaluate a `when` of our own files with these variables."""
-        return bool(self._renderer(available).evaluate_conditional(condition))
+        # as a template, which is compiled once for all runs; Ansible compiles conditions anew
+        return bool(self.render(trust_as_template(f"{{{{ {condition} }}}}"), available))
 
     def render_file(self, path: Path, available: Mapping[str, Any]) -> str:
         """Render one template file; its includes are found beside it."""
         text = trust_as_template(self._loader.get_text_file_contents(str(path)))
-        templar = self._renderer(available, searchpath=[str(path.parent)])
+        templar = self._renderer(available, str(path.parent))
         rendered = templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True})
         return "" if rendered is None else str(rendered)
 
-    def _renderer(self, available: Mapping[str, Any], **options: Any) -> Templar:
-        return self._templar.copy_with_new_env(available_variables=dict(available), **options)
+    def _renderer(self, available: Mapping[str, Any], folder: str = "") -> Templar:
+        """A templar with these variables that finds includes in `folder`; one for each, for it looks up plugins once."""
+        if folder not in self._renderers:
+            self._renderers[folder] = self._templar.copy_with_new_env(searchpath=[folder] if folder else None)
+        self._renderers[folder].available_variables = dict(available)
+        return self._renderers[folder]
 
     def role_folder(self) -> Path:
         """The folder of the role that this task belongs to."""

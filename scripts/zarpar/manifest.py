@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ansible.parsing.dataloader import DataLoader
 
 from zarpar.errors import ZarparError
 
@@ -50,12 +53,25 @@ def role_variables(action: ZarparAction, role: Path, task_vars: Mapping[str, Any
     for part in ("defaults", "vars"):
         path = role / part / "main.yml"
         if path.is_file():
-            own |= action._loader.load_from_file(str(path), trusted_as_template=True) or {}
+            own |= read(path) or {}
     return {**own, **task_vars}
 
 
+@functools.cache
+def read(path: Path) -> Any:
+    """A file of a role; its texts are trusted as templates. Nobody changes what is returned."""
+    return DataLoader().load_from_file(str(path), cache="none", trusted_as_template=True)
+
+
+def read_all(roles: Path) -> None:
+    """Read every role's files now: processes that are forked later need not, one for each task and host."""
+    for part in ("defaults/main.yml", "vars/main.yml", "manifest.yml"):
+        for path in roles.glob(f"*/{part}"):
+            read(path)
+
+
 def _items(action: ZarparAction, role: Path, available: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    for entry in action._loader.load_from_file(str(role / name), trusted_as_template=True):
+    for entry in read(role / name):
         kind = next(iter(entry))
         unknown = set(entry) - {kind} - KEYS.get(kind, set()) - COMMON
         if kind not in KEYS or unknown:
