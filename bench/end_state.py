@@ -6,12 +6,14 @@ import http.client
 import json
 import re
 import secrets
+import time
 import urllib.parse
 from contextlib import closing
 from dataclasses import dataclass
 
 from bench.contenders.base import APP, DOMAIN, PACKAGES, Contender
 from bench.lab import Lab
+from bench.process import CommandFailed
 
 
 class WrongState(AssertionError):
@@ -120,3 +122,13 @@ def _check_packages(lab: Lab, host: str) -> None:
 def _demand(fine: bool, problem: str) -> None:
     if not fine:
         raise WrongState(problem)
+
+
+def wait_for_calm(lab: Lab, host: str) -> None:
+    """Wait until Zarpar watches no release on a host any more, and the old slot is gone. Raises CommandFailed."""
+    deadline = time.monotonic() + 180
+    units = ("zarpar-watch-*", "zarpar-drain-*")
+    while "zarpar-" in lab.inside(host, "systemctl", "list-units", "--plain", "--no-legend", *units):
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"{host}: the release is watched for too long")
+        time.sleep(1)

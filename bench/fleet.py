@@ -16,16 +16,20 @@ from bench.results import Results, Sample
 Say = Callable[[str], None]
 FLEETS = (1, 5, 10)
 GROWTH_HOSTS = (1, 10, MOST_HOSTS)
+DATABASE_HOST = f"{NAME}{max(FLEETS) + 1}"
 GROWTH_APPS = (1, 10, 50)
 
 
 class FleetApp(Zarpar):
-    """`./scripts/deploy INVENTORY` with several hosts, each a web server with a database of its own."""
+    """`./scripts/deploy INVENTORY` with several web servers."""
 
     name = "fleet"
 
-    def aim_at(self, hosts: Sequence[str], apps: int = 1) -> None:
-        """Let the next command be about these hosts and so many apps, all of the same source."""
+    def aim_at(self, hosts: Sequence[str], apps: int = 1, database: str = "") -> None:
+        """Let the next command be about these web servers and so many apps, all of the same source.
+
+        database: the host of their common database; each has its own without.
+        """
         names = [APP, *(f"app{number}" for number in range(2, apps + 1))]
         described = {
             name: describe_app(self.app.folder)
@@ -33,7 +37,8 @@ class FleetApp(Zarpar):
             else describe_app(self.app.folder, f"{name}.example.test")
             for name in names
         }
-        write_inventory(self.inventory, [self.lab.line(host, 0) for host in hosts], described)
+        common = self.lab.line(database, 0) if database else None
+        write_inventory(self.inventory, [self.lab.line(host, 0) for host in hosts], described, common)
 
 
 class Fleet:
@@ -46,11 +51,11 @@ class Fleet:
 
     def fleet(self) -> None:
         """A code-only release, server after server, on 1, 5 and 10 hosts."""
-        app = self._prepared(self._hosts(max(FLEETS)))
+        app = self._prepared(self._hosts(max(FLEETS)), DATABASE_HOST)
         for number in range(self.rounds):
             for size in FLEETS:
                 hosts = self._hosts(size)
-                app.aim_at(hosts)
+                app.aim_at(hosts, database=DATABASE_HOST)
                 self._changes += 1
                 commit = app.app.change_code(self._changes)
                 self._measure(app, f"fleet-{size}", number, hosts, commit)
@@ -75,12 +80,12 @@ class Fleet:
     def _hosts(self, count: int) -> list[str]:
         return [f"{NAME}{number}" for number in range(1, count + 1)]
 
-    def _prepared(self, hosts: Sequence[str]) -> FleetApp:
+    def _prepared(self, hosts: Sequence[str], database: str = "") -> FleetApp:
         """Provision bare hosts and release the app on them."""
         self.say(f"preparing {len(hosts)} hosts")
-        self.lab.make(hosts)
+        self.lab.make([*hosts, *([database] if database else [])])
         self._app = self._app or FleetApp(self.lab, hosts[0])
-        self._app.aim_at(hosts)
+        self._app.aim_at(hosts, database=database)
         self._demand(self._run(self._app))
         return self._app
 
@@ -96,6 +101,8 @@ class Fleet:
             raise CommandFailed(str(cost))
 
     def _measure(self, app: FleetApp, phase: str, number: int, hosts: Sequence[str], commit: str) -> None:
+        for host in hosts:  # nobody deploys while the last release is still watched
+            end_state.wait_for_calm(self.lab, host)
         cost = self._run(app)
         problem = "" if cost.code == 0 else f"exit code {cost.code}: {cost.text.strip()[-600:]}"
         served = [end_state.served_release(self.lab.address(host)) for host in hosts] if not problem else []

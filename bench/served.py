@@ -17,7 +17,7 @@ from typing import Any
 from bench.contenders.base import APP, DOMAIN
 from bench.contenders.shell import Shell
 from bench.contenders.zarpar import ZarparRelease
-from bench.end_state import ask
+from bench.end_state import ask, wait_for_calm
 from bench.lab import NAME, Lab
 from bench.process import CommandFailed, run
 from bench.results import Results
@@ -78,7 +78,7 @@ class Served:
             Configuration("gunicorn alone", "lesson.service", 8000),
             Configuration("granian", "granian.service", 8082),
         ]
-        self._wait_for_calm()
+        wait_for_calm(self.lab, SERVED_HOST)
         for number in range(self.rounds):
             for configuration in every:
                 for unit in {each.unit for each in every} - {configuration.unit}:
@@ -185,16 +185,6 @@ class Served:
         self.lab.close_connections()
         if done.code != 0:
             raise CommandFailed(str(done))
-
-    def _wait_for_calm(self) -> None:
-        """Until the release is not watched any more, and the old slot is gone."""
-        deadline = time.monotonic() + 180
-        while "zarpar-" in self._inside(
-            "systemctl", "list-units", "--plain", "--no-legend", "zarpar-watch-*", "zarpar-drain-*"
-        ):
-            if time.monotonic() > deadline:
-                raise CommandFailed("the release is watched for too long")
-            time.sleep(1)
 
     def _inside(self, *argv: str, stdin: str = "") -> str:
         return self.lab.inside(SERVED_HOST, *argv, stdin=stdin)

@@ -38,8 +38,8 @@ def describe_app(source: Path, domain: str = DOMAIN) -> dict[str, Any]:
     }
 
 
-def write_inventory(folder: Path, lines: Sequence[Line], apps: Mapping[str, Any]) -> Path:
-    """Write an inventory in which every host is a web server with its own database; return its folder."""
+def write_inventory(folder: Path, lines: Sequence[Line], apps: Mapping[str, Any], database: Line | None = None) -> Path:
+    """Write an inventory of web servers with their own databases, or with one on another host; return its folder."""
     everywhere = folder / "group_vars" / "all"
     everywhere.mkdir(parents=True, exist_ok=True)
     common = everywhere / "00_common.yml"
@@ -53,9 +53,10 @@ def write_inventory(folder: Path, lines: Sequence[Line], apps: Mapping[str, Any]
             "ansible_ssh_private_key_file": str(line.key),
             "ansible_ssh_common_args": " ".join(line.ssh_options()),
         }
-        for line in lines
+        for line in [*lines, *([database] if database else [])]
     }
-    groups: dict[str, Any] = {name: {"hosts": {host: {} for host in hosts}} for name in ("web", "db")}
+    web: dict[str, Any] = {line.host: {} for line in lines}
+    groups: dict[str, Any] = {"web": {"hosts": web}, "db": {"hosts": {database.host: {}} if database else web}}
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "children": groups}}))
     (everywhere / "apps.yml").write_text(yaml.safe_dump({"apps": dict(apps)}))
     return folder
