@@ -25,7 +25,6 @@ PACKAGES = (
     "nginx",
     "openssl",
     "postgresql",
-    "postgresql-client",
     "python3",
     "python3-venv",
     "ssl-cert",

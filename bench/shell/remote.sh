@@ -2,7 +2,7 @@
 set -euo pipefail
 verb=$1 commit=$2 folder=$3
 app=notes domain=notes.example.test keep=5
-packages=(ca-certificates certbot logrotate openssl postgresql postgresql-client python3 python3-venv nginx
+packages=(ca-certificates certbot logrotate openssl postgresql python3 python3-venv nginx
   ssl-cert sudo tzdata unattended-upgrades)
 uv=/opt/uv/0.13.8/bin/uv
 export UV_SYSTEM_CERTS=true UV_CACHE_DIR=/var/cache/uv UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1

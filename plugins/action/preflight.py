@@ -69,7 +69,7 @@ class ActionModule(ZarparAction):
     def _forms(self, roles: RoleVariables, task_vars: dict[str, Any]) -> None:
         """Render every internal __x of a role that stands for a public variable x: it refuses a wrong form."""
         for role, options in roles.specs.items():
-            available = manifest.role_variables(self, ROOT / "roles" / role, task_vars)
+            available = manifest.role_variables(ROOT / "roles" / role, task_vars)
             for name in options:
                 if f"__{name}" in available:
                     try:
@@ -96,7 +96,7 @@ class ActionModule(ZarparAction):
         for role in roles:
             folder = ROOT / "roles" / role
             if (folder / "manifest.yml").is_file():
-                available = manifest.role_variables(self, folder, task_vars) | scope
+                available = manifest.role_variables(folder, task_vars) | scope
                 manifests[role] = manifest.items(self, folder, available)
         seen = self.call("look", {"manifests": manifests, "releases": {name: one["id"] for name, one in plan.items()}})
         served = all(one["served"] for one in seen["releases"].values())
@@ -105,7 +105,11 @@ class ActionModule(ZarparAction):
             for name, one in seen["releases"].items()
             if one["served"]
         }
+        whole = set(task_vars.get("ansible_run_tags", ())) == {"all"} and not task_vars.get("ansible_skip_tags")
+        first = {name for items in manifests.values() for name in manifest.first_packages(items)}
         known |= {
+            # apt runs once for what all roles begin with
+            "zarpar_packages": sorted(first) if whole else [],
             "zarpar_provisioned": not seen["differs"],
             "zarpar_served": served,
             "zarpar_here": {name: one["here"] for name, one in seen["releases"].items()},

@@ -45,7 +45,7 @@ def apply(request: dict[str, Any]) -> dict[str, Any]:
 
     Returns {changed, items: [{item, changed, diff?}]}. Raises HostError, after undoing its file changes.
     """
-    context = Context(check=bool(request.get("check")), transaction=Transaction())
+    context = Context(bool(request.get("check")), Transaction(), list(request.get("ahead") or []))
     if not context.check:
         context.transaction.undo()
     results: list[dict[str, Any]] = []

@@ -48,6 +48,8 @@ def missing(names: list[str]) -> list[str]:
 
     A name that is not a package's own may be provided by one: Debian 13 has libglib2.0-0 as libglib2.0-0t64.
     """
+    if not names:
+        return []
     done = run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names], check=False)
     installed = {line.split()[0] for line in done.out.splitlines() if line.endswith(" installed")}
     absent = [name for name in names if name not in installed]
@@ -63,7 +65,7 @@ def packages(context: Context, item: Item) -> bool:
     """These Debian packages, installed without their recommendations; apt runs only when one is missing."""
     absent = missing(list(item["packages"]))
     if absent and not context.check:
-        install(absent)
+        install(list(dict.fromkeys([*absent, *missing(context.ahead)])))
     return bool(absent)
 
 

@@ -234,7 +234,7 @@ class ZarparAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return "" if rendered is None else str(rendered)
 
     def _renderer(self, available: Mapping[str, Any], folder: str = "") -> Templar:
-        """A templar with these variables that finds includes in `folder`; one for each, for it looks up plugins once."""
+        """A templar with these variables that finds includes in `folder`; made once, for it looks up plugins once."""
         if folder not in self._renderers:
             self._renderers[folder] = self._templar.copy_with_new_env(searchpath=[folder] if folder else None)
         self._renderers[folder].available_variables = dict(available)

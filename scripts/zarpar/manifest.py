@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ def items(
     return list(_items(action, role, dict(available), name))
 
 
-def role_variables(action: ZarparAction, role: Path, task_vars: Mapping[str, Any]) -> dict[str, Any]:
+def role_variables(role: Path, task_vars: Mapping[str, Any]) -> dict[str, Any]:
     """Variables as a role's own tasks see them: what is set in the inventory beats the role's defaults."""
     own: dict[str, Any] = {}
     for part in ("defaults", "vars"):
@@ -68,6 +68,11 @@ def read_all(roles: Path) -> None:
     for part in ("defaults/main.yml", "vars/main.yml", "manifest.yml"):
         for path in roles.glob(f"*/{part}"):
             read(path)
+
+
+def first_packages(rendered: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The packages with which rendered items begin; none when something else has to be there before them."""
+    return list(rendered[0].get("packages", [])) if rendered else []
 
 
 def _items(action: ZarparAction, role: Path, available: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:

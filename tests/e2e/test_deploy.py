@@ -24,6 +24,12 @@ def test_first_deploy_ends_with_verified_https(site: Site) -> None:
     assert status == 308
 
 
+def test_apt_ran_no_oftener_than_it_must(site: Site) -> None:
+    """Once for what the roles begin with, and once for PostgreSQL, whose settings must be there before it is."""
+    ran = site.on_host("grep", "-c", "Commandline:.*DPkg::Lock::Timeout", "/var/log/apt/history.log")
+    assert int(ran) == 2
+
+
 def test_again_there_is_nothing_to_do(site: Site) -> None:
     before = site.world.state(site.host, APP)
     again = site.world.deploy()

@@ -77,7 +77,7 @@ def rendered(
     found = []
     for role in roles:
         folder = ROOT / "roles" / role
-        found += manifest.items(action, folder, manifest.role_variables(action, folder, task_vars) | scope)
+        found += manifest.items(action, folder, manifest.role_variables(folder, task_vars) | scope)
     return [item for item in found if "postgres" not in item]
 
 

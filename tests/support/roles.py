@@ -53,7 +53,7 @@ def render(role: str, task_vars: Mapping[str, Any]) -> list[dict[str, Any]]:
     templar = Templar(loader=loader, variables={})
     action = _Action(None, None, None, loader, templar, None)
     folder = Path(ROOT) / "roles" / role
-    available = manifest.role_variables(action, folder, dict(task_vars))
+    available = manifest.role_variables(folder, dict(task_vars))
     return manifest.items(action, folder, available | action.scope(task_vars, FACTS))
 
 

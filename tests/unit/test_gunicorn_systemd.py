@@ -36,7 +36,7 @@ def items(host: str = "web1", apps: dict[str, Any] = APPS) -> list[dict[str, Any
     role = ROOT / "roles" / "gunicorn_systemd"
     plain = [app.for_host(name, "") for name, app in load_apps(apps).items()]
     known = {"apps": plain, "host": FACTS, "inventory_hostname": host, "groups": {"web": ["web1", "web2"]}}
-    return manifest.items(action, role, manifest.role_variables(action, role, known))
+    return manifest.items(action, role, manifest.role_variables(role, known))
 
 
 def files(host: str = "web1", apps: dict[str, Any] = APPS) -> dict[str, str]:
@@ -53,6 +53,13 @@ def settings(text: str) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def units() -> dict[str, str]:
     return {Path(path).name: text for path, text in files().items() if path.endswith("@.service")}
+
+
+def test_what_apt_may_install_ahead() -> None:
+    """What a manifest begins with; not what needs something else to be there first."""
+    assert manifest.first_packages(items()) == ["postgresql-client"]
+    assert manifest.first_packages(items()[1:]) == []
+    assert manifest.first_packages([]) == []
 
 
 def test_each_app_has_its_templates(units: dict[str, str]) -> None:

@@ -145,6 +145,23 @@ def test_a_package_that_another_one_provides_is_not_missing() -> None:
     assert packages.missing([virtual]) == []
 
 
+@pytest.mark.parametrize(
+    ("wanted", "check", "installed"),
+    [(["new"], False, [["new", "later"]]), (["there"], False, []), (["new"], True, [])],
+)
+def test_what_later_roles_begin_with_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[str], check: bool, installed: list[list[str]]
+) -> None:
+    """Only when apt runs anyway."""
+    done: list[list[str]] = []
+    monkeypatch.setattr(packages, "install", done.append)
+    monkeypatch.setattr(packages, "missing", lambda names: [name for name in names if name != "there"])
+    context = make_context(tmp_path, check)
+    context.ahead = ["later", "there", "new"]
+    assert packages.packages(context, {"packages": wanted}) == (wanted == ["new"])
+    assert done == installed
+
+
 def test_a_directory_is_not_made_through_a_user_s_link(tmp_path: Path) -> None:
     """Below `shared`, which the app owns, a link could lead root anywhere."""
     shared, elsewhere = tmp_path / "shared", tmp_path / "elsewhere"
