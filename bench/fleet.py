@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import end_state
 from bench.app import ROOT
-from bench.contenders.base import APP
+from bench.contenders.base import APP, VALUES
 from bench.contenders.zarpar import Zarpar, describe_app, write_inventory
 from bench.lab import MOST_HOSTS, NAME, Lab
 from bench.process import CommandFailed, Cost, run
@@ -38,6 +38,10 @@ class FleetApp(Zarpar):
             for name in names
         }
         common = self.lab.line(database, 0) if database else None
+        if database:
+            described = {
+                name: app | {"database_password": VALUES["database_password"]} for name, app in described.items()
+            }
         write_inventory(self.inventory, [self.lab.line(host, 0) for host in hosts], described, common)
 
 

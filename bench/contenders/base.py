@@ -38,6 +38,7 @@ VALUES = {
     "domain": DOMAIN,
     "workers": WORKERS,
     "secret_key": "only-for-the-benchmark",
+    "database_password": "only-for-the-benchmark-too",
 }
 VERBS = ("deploy", "release", "rollback")
 
