@@ -60,6 +60,7 @@ class Fleet:
             for size in FLEETS:
                 hosts = self._hosts(size)
                 app.aim_at(hosts, database=DATABASE_HOST)
+                self._demand(self._run(app))  # the database learns who may ask it
                 self._changes += 1
                 commit = app.app.change_code(self._changes)
                 self._measure(app, f"fleet-{size}", number, hosts, commit)
