@@ -12,6 +12,12 @@ WIDTH, LEFT, RIGHT = 760, 170, 70
 ROW, GAP, TOP = 16, 30, 48
 OURS, THEIRS, LIMIT = "#0f8a7e", "#9aa5b1", "#3b4252"
 DRAWN = ("fresh", "nothing", "release", "dependencies", "rollback")
+# Phases of one contender that differ in a number: `fleet-5` is a bar called 5 under this title.
+NUMBERED = {
+    "fleet": "release, server after server: number of web servers",
+    "growth-hosts": "nothing to do: number of hosts",
+    "growth-apps": "nothing to do: number of apps on one host",
+}
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,19 @@ class Axis:
 
 
 def draw(results: Results, note: str) -> str:
-    """Draw every phase of a deploy at every delay; `note` says where and when."""
-    groups = [(phase, delay) for phase in DRAWN if phase in results.phases() for delay in results.delays(phase)]
-    rows = {group: _rows(results, *group) for group in groups}
-    rows = {group: found for group, found in rows.items() if found}
-    times = [seconds for found in rows.values() for _, seconds in found]
+    """Draw every phase of a deploy at every delay, and how costs grow; `note` says where and when."""
+    groups = {
+        f"{phase}, {delay} ms added to a round trip": _rows(results, phase, delay)
+        for phase in DRAWN
+        for delay in results.delays(phase)
+    }
+    groups |= {title: _numbered(results, name) for name, title in NUMBERED.items()}
+    groups = {title: found for title, found in groups.items() if found}
+    times = [seconds for found in groups.values() for _, seconds, _ in found]
     if not times:
         return _picture(TOP, [_text(LEFT, 20, "nothing was measured")])
     axis = Axis(10 ** math.floor(math.log10(min(times))), 10 ** math.ceil(math.log10(max(times)) + 1e-9))
-    height = TOP + sum(GAP + ROW * len(found) for found in rows.values()) + 30
+    height = TOP + sum(GAP + ROW * len(found) for found in groups.values()) + 30
     parts = [_text(10, 20, "Seconds until the command ends, median; the axis is logarithmic", bold=True)]
     parts.append(_text(10, height - 8, note, small=True))
     for mark in axis.marks():
@@ -47,23 +57,31 @@ def draw(results: Results, note: str) -> str:
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{height - 26}" stroke="#d8dee9"/>')
         parts.append(_text(x - 8, TOP - 12, f"{mark:g} s", small=True))
     y = float(TOP)
-    for (phase, delay), found in rows.items():
-        parts.append(_text(10, y + 14, f"{phase}, {delay} ms added to a round trip", bold=True))
+    for title, found in groups.items():
+        parts.append(_text(10, y + 14, title, bold=True))
         y += GAP - 8
-        for contender, seconds in found:
+        for label, seconds, colour in found:
             length = max(axis.place(seconds) - LEFT, 1)
-            parts.append(_text(20, y + 12, contender))
+            parts.append(_text(20, y + 12, label))
             place = f'x="{LEFT}" y="{y + 2:.1f}" width="{length:.1f}" height="{ROW - 4}"'
-            parts.append(f'<rect {place} fill="{_colour(contender)}"/>')
+            parts.append(f'<rect {place} fill="{colour}"/>')
             parts.append(_text(LEFT + length + 5, y + 12, f"{seconds:.2f}", small=True))
             y += ROW
         y += 8
     return _picture(height, parts)
 
 
-def _rows(results: Results, phase: str, delay: int) -> list[tuple[str, float]]:
+def _rows(results: Results, phase: str, delay: int) -> list[tuple[str, float, str]]:
+    """A bar's name, seconds and colour for each contender."""
     found = [(name, results.summary(phase, name, delay)) for name in results.contenders(phase)]
-    return [(name, summary.seconds) for name, summary in found if summary]
+    return [(name, summary.seconds, _colour(name)) for name, summary in found if summary]
+
+
+def _numbered(results: Results, name: str) -> list[tuple[str, float, str]]:
+    phases = [phase for phase in results.phases() if phase.rpartition("-")[0] == name]
+    rows = [(phase.rpartition("-")[2], results.contenders(phase)[0], phase) for phase in phases]
+    found = [(number, contender, results.summary(phase, contender, 0)) for number, contender, phase in rows]
+    return [(number, summary.seconds, _colour(contender)) for number, contender, summary in found if summary]
 
 
 def _colour(contender: str) -> str:

@@ -137,11 +137,17 @@ def test_the_axis_is_logarithmic() -> None:
     assert steps[1] - steps[0] == pytest.approx(steps[3] - steps[2])
 
 
-@pytest.mark.parametrize("samples", [[], [("nothing", "shell", 0.3), ("nothing", "zarpar", 2.0)]])
+GROWN = [("fleet-1", "zarpar", 3.0), ("fleet-10", "zarpar", 12.0), ("growth-apps-50", "zarpar", 4.0)]
+
+
+@pytest.mark.parametrize("samples", [[], [("nothing", "shell", 0.3), ("nothing", "zarpar", 2.0)], GROWN])
 def test_the_plot_is_well_formed(samples: list[tuple[str, str, float]]) -> None:
     picture = draw(results(*(sample(*each) for each in samples)), "2 cores & 8 GB")
     bars = ElementTree.fromstring(picture).findall("{http://www.w3.org/2000/svg}rect")  # noqa: S314 - our own text
     assert len(bars) == 1 + len(samples)
+    if samples == GROWN:
+        assert picture.count("number of web servers") == 1
+        assert "number of hosts" not in picture
 
 
 def test_what_wrk_says() -> None:
