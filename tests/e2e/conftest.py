@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -18,14 +20,20 @@ from support.site import Site, make_site
 from support.world import World, alone
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup`, tests of one host stay with one worker."""
-    for item in items:
-        used = set(getattr(item, "fixturenames", ()))
-        place = getattr(item, "callspec", None) and item.callspec.params.get("place")  # type: ignore[attr-defined]
-        shared = next((name for name in ("fresh", "bare") if name in used), f"{item.path.stem}{place or ''}")
-        item.add_marker(pytest.mark.xdist_group(shared))
+class ByHost(LoadScopeScheduling):
+    """With `-n 2`, tests that share hosts are run by one worker: all that are not named here share `site`."""
+
+    ALONE = ("test_bad_host.py", "test_commands.py", "test_init.py")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0].rpartition("/")[2]
+        if file == "test_apps.py":
+            return "apps on Debian 12" if "debian12" in nodeid else "apps on Debian 13"
+        return file if file in self.ALONE else "site"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByHost(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
