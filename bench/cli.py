@@ -41,7 +41,7 @@ PHASES = (
 )
 DELAYS = (0, 40)
 VISITED = (SERVED_HOST, METHODS_HOST)
-LONG = ("fresh", "dependencies", "fleet", "growth")  # measured a third as often
+LONG = ("fresh", "dependencies", "rollback", "fleet", "growth")  # measured a third as often
 
 
 def bench(
