@@ -94,7 +94,7 @@ class Served:
         paths = {"dynamic": "/hello", "database": "/health", "static": "/static/notes.css"}
         for what, path in paths.items():
             url = f"http://127.0.0.1:{configuration.port}{path}"
-            wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", "--latency", "-H", f"Host: {DOMAIN}"]
+            wrk = ["wrk", "-t2", f"-c{CONNECTIONS}", "--latency", "-H", f"Host: {DOMAIN}"]
             self._inside(*wrk, "-d1s", url)
             text = self._inside(*wrk, f"-d{SECONDS}s", url)
             if "Non-2xx" in text:
