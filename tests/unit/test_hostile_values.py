@@ -301,6 +301,7 @@ def test_two_apps_never_share_a_name_on_a_host() -> None:
     items = rendered.rendered(apps)
     text = "\n".join(item["content"] for item in items if str(item.get("file", "")).startswith("/etc/nginx/"))
     made = re.findall(r"^(upstream \S+|map \S+ \$\S+|map \"[^\"]*\" \$\S+)", text, re.M)
+    assert sum(words.startswith("upstream ") for words in made) == len(names)
     assert len(made) > len(names)
     defined = [words.split()[-1].lower() for words in made]
     assert len(set(defined)) == len(defined)
