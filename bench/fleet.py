@@ -38,10 +38,8 @@ class FleetApp(Zarpar):
             for name in names
         }
         common = self.lab.line(database, 0) if database else None
-        if database:
-            described = {
-                name: app | {"database_password": VALUES["database_password"]} for name, app in described.items()
-            }
+        for app in described.values() if database else ():
+            app["database_password"] = VALUES["database_password"]
         write_inventory(self.inventory, [self.lab.line(host, 0) for host in hosts], described, common)
 
 
