@@ -31,6 +31,7 @@ SEARCHED = ("/etc", "/usr", "/opt", "/srv", "/var", "/root", "/home", "/run", *T
 CONTROLLER = (*TEMPORARY, tempfile.gettempdir(), Path.home() / ".ansible", Path.home() / ".cache", ROOT / ".run-logs")
 LARGE = 20 * 2**20
 STOP = "/run/zarpar-watch-ends"
+CONTROL_ENDS = "/tmp/zarpar-control-ends"  # noqa: S108 - here and on the host
 CONTROL_UNIT = "/run/systemd/system/zarpar-control.service"
 CONTROL_FILES = ("/var/tmp/zarpar-control", "/root/.bash_history")  # noqa: S108
 CONTROL_LOG = ROOT / ".run-logs" / "99991231T235959Z-control.log"  # the newest: only old ones are removed
@@ -76,8 +77,12 @@ def _plant(site: Site, values: dict[str, str]) -> None:
     site.world.write()
 
 
-def _plant_control(site: Site, value: str, began: float) -> None:
-    """The control in one place of each kind. Values go over standard input, but where it is to be seen in `ps`."""
+@contextlib.contextmanager
+def _control(site: Site, value: str) -> Iterator[None]:
+    """The control in one place of each kind, and in a process here and there all the while.
+
+    Values go over standard input, but where they are to be seen in `ps`.
+    """
     site.world.said.append(Done(("control",), 0, f"prints {value}", "", 0))
     CONTROL_LOG.parent.mkdir(mode=0o700, exist_ok=True)
     CONTROL_LOG.write_text(value)
@@ -89,11 +94,19 @@ def _plant_control(site: Site, value: str, began: float) -> None:
     site.on_host("sh", "-c", f"mkdir -p {Path(CONTROL_UNIT).parent}; cat >{CONTROL_UNIT}", stdin=unit)
     site.on_host("systemctl", "daemon-reload")
     site.on_host("systemctl", "start", Path(CONTROL_UNIT).name)
-    here = process_that_shows(value, 2)
-    there = process_that_shows(value, 2, [*lab.exec_command(site.host), "python3"])
-    here.wait()
-    there.wait()
-    assert time.time() > began
+    Path(CONTROL_ENDS).unlink(missing_ok=True)
+    site.on_host("rm", "-f", CONTROL_ENDS)
+    here = process_that_shows(value, CONTROL_ENDS)
+    there = process_that_shows(value, CONTROL_ENDS, [*lab.exec_command(site.host), "python3"])
+    try:
+        yield
+    finally:
+        Path(CONTROL_ENDS).touch()
+        site.on_host("touch", CONTROL_ENDS)
+    assert here.wait(timeout=60) == 0
+    assert there.wait(timeout=60) == 0
+    Path(CONTROL_ENDS).unlink()
+    site.on_host("rm", CONTROL_ENDS)
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +119,8 @@ def runs(site: Site) -> Iterator[Runs]:
     head = site.app.head()
     site.on_host("rm", "-f", STOP)
     _plant(site, values)
-    with watch():
+    with _control(site, values[CONTROL]), watch():
         on_host.start()
-        _plant_control(site, values[CONTROL], began)
         assert site.world.deploy().code == 0
         _talkative(site)
         _failing(site, head)

@@ -23,7 +23,6 @@ from zarpar_host.run import run
 
 VALUES, CORES = plant()
 FINDER = Finder(VALUES, CORES)
-DELAY = 1.5
 
 
 def test_there_are_25_and_the_app_may_have_them() -> None:
@@ -69,9 +68,13 @@ def test_watch_sees_processes_and_files(tmp_path: Path) -> None:
         kept = tmp_path / "zarpar-x" / "artifacts"
         kept.mkdir(parents=True)
         (kept / "event.json").write_text(json.dumps({"x": VALUES[CONTROL]}))
-        process = process_that_shows(VALUES[CONTROL], DELAY)
-        process.wait()
-    assert watch.looks > 3
+        process = process_that_shows(VALUES[CONTROL], str(tmp_path / "end"))
+        given_up = time.monotonic() + 60
+        while not watch.environments and time.monotonic() < given_up:
+            time.sleep(0.05)
+    (tmp_path / "end").touch()
+    assert process.wait() == 0
+    assert watch.looks > 1
     assert set(watch.arguments) == set(watch.environments) == set(watch.files) == {CONTROL}
 
 
@@ -79,11 +82,12 @@ def test_watch_on_a_host_sees_processes(tmp_path: Path) -> None:
     stop = tmp_path / "stop"
     watch = HostWatch(FINDER, ["env"], str(stop), limit=20)
     watch.start()
-    process_that_shows(VALUES[CONTROL], DELAY).wait()
+    process = process_that_shows(VALUES[CONTROL], str(tmp_path / "end"))
     stop.touch()
     watch.result()
+    (tmp_path / "end").touch()
+    assert process.wait() == 0
     assert set(watch.arguments) == {CONTROL}
-    assert watch.looks > 3
 
 
 def test_masked_output_of_an_app() -> None:
