@@ -44,6 +44,16 @@ def settle(apps: Mapping[str, App], task_vars: Mapping[str, Any]) -> dict[str, d
     return plan
 
 
+def idle_workers(
+    apps: Mapping[str, App], plan: Mapping[str, Mapping[str, Any]], task_vars: Mapping[str, Any]
+) -> list[str]:
+    """A warning that names the hosts of the group worker when no app has anything for them; known of all apps only."""
+    idle = [host for host in services.app_hosts(task_vars) if services.part(host, task_vars) == "processes"]
+    if not idle or set(plan) != set(apps) or any(one["processes"] or one["schedules"] for one in plan.values()):
+        return []
+    return [f"no app has a process or a schedule, so nothing will run on {', '.join(idle)} (group worker)"]
+
+
 def rollback_target(app: str, host: str, statuses: Mapping[str, Mapping[str, Any]]) -> str:
     """The newest release of an app that is good on every host and not live on this one.
 
