@@ -159,18 +159,9 @@ def _statuses(task_vars: Mapping[str, Any]) -> dict[str, Answer]:
 
 
 def _order(task_vars: Mapping[str, Any]) -> list[str]:
-    """The web hosts of the play, those that do not serve well now first: the last healthy one is never risked first.
-
-    Before them those that run processes too, so that no other web host sends a task that these do not know yet.
-    """
-    hostvars = task_vars["hostvars"]
-    hosts = [host for host in task_vars["ansible_play_hosts_all"] if services.part(host, task_vars) != "processes"]
-
-    def rank(host: str) -> tuple[bool, bool]:
-        well = hostvars[host]["ansible_facts"].get("zarpar_well", True)
-        return services.part(host, task_vars) == "web", bool(well)
-
-    return sorted(hosts, key=rank)
+    hostvars, hosts = task_vars["hostvars"], list(task_vars["ansible_play_hosts_all"])
+    well = {host: bool(hostvars[host]["ansible_facts"].get("zarpar_well", True)) for host in hosts}
+    return release_plan.web_order(well, task_vars)
 
 
 def _request(app: Mapping[str, Any], release: Mapping[str, Any]) -> Answer:

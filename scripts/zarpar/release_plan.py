@@ -54,6 +54,16 @@ def idle_workers(
     return [f"no app has a process or a schedule, so nothing will run on {', '.join(idle)} (group worker)"]
 
 
+def web_order(well: Mapping[str, bool], task_vars: Mapping[str, Any]) -> list[str]:
+    """The web hosts of those that are known, in the order to switch them. well: host -> whether it serves well now.
+
+    Those that are not well come first: the last healthy one is never the first risked. Before all others come those
+    that run processes while others do not, so that nobody sends these a task that they do not know yet.
+    """
+    part = {host: services.part(host, task_vars) for host in well}
+    return sorted((host for host in well if part[host] != "processes"), key=lambda host: (part[host], well[host]))
+
+
 def rollback_target(app: str, host: str, statuses: Mapping[str, Mapping[str, Any]]) -> str:
     """The newest release of an app that is good on every host and not live on this one.
 

@@ -211,7 +211,7 @@ def at(root: Path, part: str = "") -> Places:
     return places
 
 
-PARTS = pytest.mark.parametrize("part", ["", "web", "processes"])
+PARTS = pytest.mark.parametrize("part", ["", "processes"])
 
 
 def process(name: str, count: int = 1, single: bool = False) -> dict[str, Any]:
