@@ -224,7 +224,9 @@ def run(
     env: Env,
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its words.")],
     only: Annotated[str, typer.Option("--app", metavar="NAME", help="In this app's release.")] = "",
-    host: Annotated[str, typer.Option("--host", metavar="HOST", help="On this server; the first web server without.")] = "",
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="On this server; the first web server without.")
+    ] = "",
     ask_vault_pass: AskVault = False,
 ) -> None:
     """Run a one-off command in the live release: in its tree, with its environment, as its user.
