@@ -45,6 +45,7 @@ class ActionModule(ZarparAction):
             if entry["dirty"]
         ]
         warnings += [f"{name}: {note}" for name, entry in plan.items() for note in entry["notes"]]
+        warnings += release_plan.idle_workers(apps, plan, task_vars)
         return {
             "ansible_facts": {"zarpar_releases": plan},
             "zarpar": {"apps": sorted(plan), "warnings": warnings},
@@ -98,7 +99,7 @@ class ActionModule(ZarparAction):
             if (folder / "manifest.yml").is_file():
                 available = manifest.role_variables(folder, task_vars) | scope
                 manifests[role] = manifest.items(self, folder, available)
-        seen = self.call("look", {"manifests": manifests, "releases": {name: one["id"] for name, one in plan.items()}})
+        seen = self.call("look", self._wanted(manifests, plan, task_vars))
         served = all(one["served"] for one in seen["releases"].values())
         told = {
             name: {"outcome": "unchanged", "release": plan[name]["id"], "commit": plan[name]["commit"]}
@@ -116,8 +117,15 @@ class ActionModule(ZarparAction):
         }
         return {"ansible_facts": known, "zarpar": {"facts": facts, "differs": seen["differs"], "apps": told}}
 
+    def _wanted(self, manifests: dict[str, Any], plan: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "manifests": manifests,
+            "releases": {name: one["id"] for name, one in plan.items()},
+            "part": services.part(task_vars["inventory_hostname"], task_vars),
+        }
+
     def _roles_of_host(self, task_vars: dict[str, Any]) -> list[str]:
         """The roles that this run has for the host, in order; from the task's `roles: {group: [role]}`."""
         groups = ["all", *task_vars["group_names"]]
         given: dict[str, list[str]] = self._task.args.get("roles") or {}
-        return [role for group, names in given.items() if group in groups for role in names]
+        return list(dict.fromkeys(role for group, names in given.items() if group in groups for role in names))

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from ansible.errors import AnsibleConnectionFailure
 
-from zarpar import release_plan, source
+from zarpar import release_plan, services, source
 from zarpar.actions import HostFailure, ZarparAction, fact
 from zarpar.variables import check_own, is_yes, migrates
 
@@ -105,6 +105,8 @@ class ActionModule(ZarparAction):
 
     def _soak(self, app: Answer, release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
         """Wait, then look at what visitors got; a release that gives them errors goes back on this host."""
+        if services.part(task_vars["inventory_hostname"], task_vars) == "processes":  # it has no visitors
+            return {"outcome": "unchanged", "changed": False}
         asked = {"domains": app["domains"]}
         mark = self.call("traffic", asked)["mark"]
         time.sleep(int(task_vars["app_release_soak"]))
@@ -120,9 +122,7 @@ class ActionModule(ZarparAction):
     def _rollback(self, app: Answer, _release: Mapping[str, Any], task_vars: Mapping[str, Any]) -> Answer:
         target = str(task_vars.get("zarpar_release") or "")
         if not target:
-            hostvars, hosts = task_vars["hostvars"], task_vars["ansible_play_hosts_all"]
-            statuses = {host: fact(hostvars[host], "zarpar_status") for host in hosts}
-            target = release_plan.rollback_target(app["name"], task_vars["inventory_hostname"], statuses)
+            target = release_plan.rollback_target(app["name"], task_vars["inventory_hostname"], _statuses(task_vars))
         request = {"app": app["name"], "by": release_plan.operator(), "to": target}
         request["force"] = is_yes(task_vars.get("zarpar_force"))
         return self._confirmed(request, self.call("rollback", request))
@@ -151,10 +151,17 @@ def _reached(step: Step, *words: Any) -> Answer:
         raise HostFailure(str(error.message).strip(), kind="unreachable") from error
 
 
+def _statuses(task_vars: Mapping[str, Any]) -> dict[str, Answer]:
+    """What every host of the run said of itself, also those of the other play: web hosts and workers go one way."""
+    hosts = dict.fromkeys([*task_vars["ansible_play_hosts_all"], *services.app_hosts(task_vars)])
+    statuses = {host: fact(task_vars["hostvars"][host], "zarpar_status") for host in hosts}
+    return {host: status for host, status in statuses.items() if status}
+
+
 def _order(task_vars: Mapping[str, Any]) -> list[str]:
-    """The hosts of the play, those that do not serve well now first: the last healthy one is never the first risked."""
     hostvars, hosts = task_vars["hostvars"], list(task_vars["ansible_play_hosts_all"])
-    return sorted(hosts, key=lambda host: bool(hostvars[host]["ansible_facts"].get("zarpar_well", True)))
+    well = {host: bool(hostvars[host]["ansible_facts"].get("zarpar_well", True)) for host in hosts}
+    return release_plan.web_order(well, task_vars)
 
 
 def _request(app: Mapping[str, Any], release: Mapping[str, Any]) -> Answer:

@@ -8,22 +8,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zarpar_host import apply, switch
+from zarpar_host import apply, processes, switch
 from zarpar_host.context import Context
 from zarpar_host.errors import HostError
 from zarpar_host.files import Transaction
-from zarpar_host.machine import Machine
+from zarpar_host.machine import machine_for
 from zarpar_host.releases import settings_of
 from zarpar_host.state import Places, load
 
 
 def look(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
-    """request: manifests (role -> items), releases (app -> release id).
+    """request: manifests (role -> items), releases (app -> release id), part (what the host is to run of the apps).
 
     Returns {differs: the first role with something to change (empty: none), releases: {app: {served, here}}}.
     What a role will fail at counts as a difference: the role itself tells it better.
     """
-    found = {app: _release(Places(app, root), release) for app, release in request["releases"].items()}
+    found = {app: _release(Places(app, root), release, request["part"]) for app, release in request["releases"].items()}
     return {"differs": _differs(request["manifests"]), "releases": found, "changed": False}
 
 
@@ -41,11 +41,14 @@ def _differs(manifests: dict[str, list[dict[str, Any]]]) -> str:
     return ""
 
 
-def _release(places: Places, release: str) -> dict[str, bool]:
-    """Whether a release is on this host, and whether it is the one that serves, well, with no switch open."""
+def _release(places: Places, release: str, part: str) -> dict[str, bool]:
+    """Whether a release is on this host, and whether it is the one that serves, well, with no switch open.
+
+    Nor does one serve as it should whose host is to run another part of it from now on.
+    """
     try:
         settings = settings_of(places, release)
-        served = switch.serves(places, Machine(places), load(places), release, settings)
-        return {"here": True, "served": served}
+        served = switch.serves(places, machine_for(places), load(places), release, settings)
+        return {"here": True, "served": served and processes.part(places) == part}
     except HostError:
         return {"here": False, "served": False}

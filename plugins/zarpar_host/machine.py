@@ -28,6 +28,11 @@ def middle_out(text: str) -> str:
     return "\n".join([*lines[:LOG_LINES], f"... {left_out} lines left out", *lines[-LOG_LINES:]])
 
 
+def machine_for(places: Places) -> Machine:
+    """The real host, as what it runs of the app makes it."""
+    return WithoutWeb(places) if processes.part(places) == processes.PROCESSES else Machine(places)
+
+
 class Machine:
     """The real host, for one app."""
 
@@ -204,3 +209,41 @@ class Machine:
             run(["systemctl", "daemon-reload"], check=False)
         if wanted:
             run(["systemctl", "start", "--no-block", "--", *sorted(wanted)], check=False)
+
+
+class WithoutWeb(Machine):
+    """A host that runs an app's processes only: a slot there has no web server to start, to ask or to drain.
+
+    What is left of a slot is the environment that its processes start with; they alone are proved and watched.
+    """
+
+    def start_slot(self, target: Live) -> None:
+        """Give a slot to a release; a web server there is of a time when the host was another's."""
+        self.stop_slot(target.slot)
+        self.start_later(target)
+
+    def start_later(self, target: Live) -> None:
+        """Give a slot to a release."""
+        replace_link(self.places.slot_file(target.slot), str(self.places.environment(target.release)))
+
+    def slot_alive(self, _slot: str) -> bool:
+        """There is nothing that could have ended."""
+        return True
+
+    def gate(self, _slot: str, _check: health.Check) -> None:
+        """Nobody asks these hosts for a page."""
+
+    def ask_site(self, _check: health.Check, _tls: bool) -> str:
+        """There is no nginx to ask."""
+        return ""
+
+    def slot_restarted(self, _slot: str) -> bool:
+        """There is nothing that could have ended."""
+        return False
+
+    def ask_slot(self, _slot: str, _check: health.Check) -> str:
+        """There is no socket to ask."""
+        return ""
+
+    def drain_later(self, _slot: str, _seconds: int) -> None:
+        """There are no visitors to wait for; the processes end by themselves."""

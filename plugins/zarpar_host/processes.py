@@ -1,7 +1,8 @@
 """What an app runs beside its web server: processes in the slot of the live release, and timers of its schedules.
 
-Which of them a host runs follows from release.json and from one file of role gunicorn_systemd, `once`: the host that
-has it, one in a fleet, runs what must not run twice, which is schedulers such as Celery's beat, and schedules.
+Which of them a host runs follows from release.json and from two files of role gunicorn_systemd. `once`: the host that
+has it, one in a fleet, runs what must not run twice, which is schedulers such as Celery's beat, and schedules. `part`:
+the host runs only this part of the app, `web` or `processes`; without it, both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from zarpar_host.errors import HostError
 from zarpar_host.run import run
 from zarpar_host.state import Places
 
+WEB, PROCESSES = "web", "processes"
 TIMER = """\
 # Made by zarpar-host from the live release, and made anew at every boot: changes here are overwritten.
 [Unit]
@@ -28,8 +30,15 @@ AccuracySec=1s
 """
 
 
+def part(places: Places) -> str:
+    """What a host runs of an app: WEB, PROCESSES, or both (empty)."""
+    return places.part.read_text().strip() if places.part.exists() else ""
+
+
 def instances(places: Places, settings: dict[str, Any], *, single: bool | None = None) -> list[str]:
     """The processes of a release that are to run here, as "worker-1"; `single`: only schedulers, or only the others."""
+    if part(places) == WEB:
+        return []
     once = places.once.exists()
     return [
         f"{each['name']}-{number}"
@@ -42,6 +51,13 @@ def instances(places: Places, settings: dict[str, Any], *, single: bool | None =
 def schedulers(settings: dict[str, Any]) -> list[str]:
     """The processes of a release that must not run twice, on whichever host they are to run."""
     return [f"{each['name']}-1" for each in settings["processes"] if each["single"]]
+
+
+def elsewhere(places: Places, settings: dict[str, Any]) -> list[str]:
+    """The processes of a release that are to run on other hosts, and not here."""
+    here = instances(places, settings)
+    every = (f"{each['name']}-{n}" for each in settings["processes"] for n in range(1, each["count"] + 1))
+    return [name for name in every if name not in here]
 
 
 def calendar(places: Places, settings: dict[str, Any]) -> dict[str, str]:

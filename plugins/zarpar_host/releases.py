@@ -89,8 +89,10 @@ def _serves_now(places: Places) -> bool:
     live = load(places).live
     if live is None:
         return False
-    check = health.Check.of(settings_of(places, live.release)["app"]["health"])
-    return not health.ask_socket(places.socket(live.slot), check, 3)
+    settings = settings_of(places, live.release)
+    if processes.part(places) == processes.PROCESSES:
+        return not processes.units_down(processes.units(places, live.slot, settings))
+    return not health.ask_socket(places.socket(live.slot), health.Check.of(settings["app"]["health"]), 3)
 
 
 def _room(places: Places, size: int) -> None:
@@ -268,7 +270,10 @@ def prune(places: Places, state: State, keep: int) -> list[str]:
 
 
 def status(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
-    """What runs here: per app the live release, its slot and health, the last event; certificates; free disk."""
+    """What runs here: per app the live release, its slot and health, the last event; certificates; free disk.
+
+    On a host that runs processes only, an app is healthy when all of them run.
+    """
     from zarpar_host import certificates, health  # only needed here
 
     wanted = set(request.get("apps") or [])
@@ -285,16 +290,20 @@ def status(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
             "healthy": None,
             "processes": {},
         }
-        for slot in SLOTS:
+        web = processes.part(places) != processes.PROCESSES
+        for slot in SLOTS if web else ():
             shown = run(["systemctl", "is-active", places.unit(slot)], check=False).out.strip()
             facts["slots"][slot] = shown or "unknown"
         if state.live:
             live = state.releases.get(state.live.release, {})
             facts["live"] = {**live, "release": state.live.release, "slot": state.live.slot}
             settings = settings_of(places, state.live.release)
-            problem = health.ask_socket(places.socket(state.live.slot), health.Check.of(settings["app"]["health"]))
+            check = health.Check.of(settings["app"]["health"])
+            facts["processes"] = its = processes.status(places, state.live.slot, settings)
+            missing = [name for name, count in its.items() if count["running"] != count["wanted"]]
+            down = f"not all run: {', '.join(missing)}" if missing else ""
+            problem = health.ask_socket(places.socket(state.live.slot), check) if web else down
             facts |= {"healthy": not problem, "problem": problem}
-            facts["processes"] = processes.status(places, state.live.slot, settings)
         chain = certificates.LINKS / places.app / "fullchain.pem"
         facts["certificate_days"] = certificates.days_left(chain) if chain.exists() else None
         facts["releases"] = [{"release": name, **state.releases[name]} for name in state.newest_first()]

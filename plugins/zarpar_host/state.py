@@ -63,6 +63,10 @@ class Places:
         return self.settings / "once"
 
     @property
+    def part(self) -> Path:
+        return self.settings / "part"
+
+    @property
     def units(self) -> Path:
         return self.root / "etc/systemd/system"
 

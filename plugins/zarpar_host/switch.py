@@ -15,6 +15,9 @@ The order of its durable writes, and what a cut after each leaves:
 9. drain of the old slot (a unit of its own), prune ... done again by the next run
 
 The live link, the processes and the timers are derived from state.json alone, by `_derive`.
+
+On a host that runs processes only (`machine.WithoutWeb`) a release is live in a slot that has no web server: 1 and 6
+ask nobody, the processes alone are proved and watched, and nothing is drained.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from typing import Any
 from zarpar_host import hints, lease, processes, schema
 from zarpar_host.errors import HostError
 from zarpar_host.health import Check
-from zarpar_host.machine import Machine
+from zarpar_host.machine import Machine, machine_for
 from zarpar_host.releases import prune, settings_of
 from zarpar_host.state import SLOTS, Live, Pending, Places, State, all_apps, load, locked, now, record, save
 
@@ -47,7 +50,7 @@ def activate(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     "unchanged"; a failure before the switch has kind "not_activated", one after it, undone, "rolled_back".
     """
     places = Places(request["app"], root)
-    machine = machine or Machine(places)
+    machine = machine or machine_for(places)
     release = request["release"]
     settings = settings_of(places, release)
     state = load(places)
@@ -169,10 +172,11 @@ def _agree(places: Places, machine: Machine, state: State, *, boot: bool = False
             _stop_processes(places, machine, slot, wait=False)
     settings = _settings(places, live.release) if live else None
     if live and settings:
-        instances = processes.instances(places, settings)
-        elsewhere = [name for name in processes.schedulers(settings) if name not in instances]
-        if elsewhere:
-            machine.stop_processes(live.slot, elsewhere, wait=True)
+        instances, schedulers = processes.instances(places, settings), processes.schedulers(settings)
+        for wait in (True, False):
+            elsewhere = [name for name in processes.elsewhere(places, settings) if (name in schedulers) == wait]
+            if elsewhere:
+                machine.stop_processes(live.slot, elsewhere, wait=wait)
         if instances:
             machine.start_processes_later(live.slot, instances)
     machine.set_timers(processes.calendar(places, settings) if settings else {}, boot=boot)
@@ -188,7 +192,7 @@ def _settings(places: Places, release: str) -> dict[str, Any] | None:
 def confirm(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
     """The controller saw the switch. request: app, token, by, lease. Raises HostError when it was too late."""
     places = Places(request["app"], root)
-    machine = machine or Machine(places)
+    machine = machine or machine_for(places)
     with locked(places, request.get("by", ""), "confirm"):
         state = load(places)
         if not state.pending or state.pending.token != request["token"] or not state.live:
@@ -213,7 +217,7 @@ def rollback(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     that is left counts as bad. While the live release is still watched, its origin runs yet: going back is instant.
     """
     places = Places(request["app"], root)
-    machine = machine or Machine(places)
+    machine = machine or machine_for(places)
     lease.hold(places, request)
     with locked(places, request.get("by", ""), "rollback"):
         state = load(places)
@@ -250,7 +254,7 @@ def undo(request: dict[str, Any], root: Path = Path("/"), machine: Machine | Non
 def watch(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
     """Watch a switch (request: app, token) to its end: see 5 to 7 above. Runs in a unit of its own."""
     places = Places(request["app"], root)
-    machine = machine or Machine(places)
+    machine = machine or machine_for(places)
     with locked(places, "the watcher", "watch", wait=600):  # until the switch itself has ended, however it did
         state = load(places)
     begin = time.monotonic()
@@ -302,7 +306,7 @@ def _end_watch(places: Places, machine: Machine, token: str, problem: str) -> di
 def drain(request: dict[str, Any], root: Path = Path("/"), machine: Machine | None = None) -> dict[str, Any]:
     """Stop a slot (request: app, slot, seconds) that visitors no longer reach, when its last requests are done."""
     places = Places(request["app"], root)
-    machine = machine or Machine(places)
+    machine = machine or machine_for(places)
     machine.wait_drained(request["slot"], float(request["seconds"]))
     with locked(places, "the drain", "drain", wait=600):
         if request["slot"] in _slots_in_use(load(places)):
@@ -330,7 +334,7 @@ def recover(_request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
     Transaction().undo()
     outcomes = {}
     for places in all_apps(root):
-        machine = Machine(places)
+        machine = machine_for(places)
         with locked(places, "the host itself", "recover", wait=120):
             state = load(places)
             if state.pending and state.pending.confirmed:
@@ -350,7 +354,7 @@ def agree(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
     """Make an app's (request: app) processes and timers agree with its live release; when `once` came or went."""
     places = Places(request["app"], root)
     with locked(places, "the host itself", "agree", wait=120):
-        _agree(places, machine or Machine(places), load(places))
+        _agree(places, machine or machine_for(places), load(places))
     return {"changed": False}
 
 
@@ -447,9 +451,11 @@ def serves(places: Places, machine: Machine, state: State, release: str, setting
     if not state.live or state.live.release != release or (state.pending and not state.pending.confirmed):
         return False
     check = Check.of(settings["app"]["health"])
-    units = processes.units(places, state.live.slot, settings)
-    if not machine.points_to(state.live) or not machine.slot_alive(state.live.slot):
+    slot = state.live.slot
+    if not machine.points_to(state.live) or not machine.slot_alive(slot):
         return False
-    if units and machine.units_down(units):
+    units = processes.units(places, slot, settings)
+    elsewhere = [places.process_unit(slot, name) for name in processes.elsewhere(places, settings)]
+    if (units or elsewhere) and machine.units_down([*units, *elsewhere]) != elsewhere:
         return False
     return not machine.ask_site(check, settings["app"]["tls"] != "off")

@@ -185,7 +185,7 @@ def logs(
     ] = "",
     ask_vault_pass: AskVault = False,
 ) -> None:
-    """Show what the apps logged, on all web servers, each line after its server's name. Times are UTC.
+    """Show what the apps logged, on all servers that run them, each line after its server's name. Times are UTC.
 
     \b
     Examples:
@@ -203,7 +203,7 @@ def logs(
     if not wanted:
         raise BadData(f"{target.inventory} has no app")
     files = tuple(each for each in wanted if _says(inventory.apps[each], "logs") == "file")
-    _tell_logs(inventory.of_group("web"), remote.Wish(wanted, files, since, lines, follow, process))
+    _tell_logs(inventory.of_group("web", "worker"), remote.Wish(wanted, files, since, lines, follow, process))
 
 
 def _tell_logs(web: Sequence[Server], wish: Wish) -> NoReturn:
@@ -224,7 +224,9 @@ def run(
     env: Env,
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its words.")],
     only: Annotated[str, typer.Option("--app", metavar="NAME", help="In this app's release.")] = "",
-    host: Annotated[str, typer.Option("--host", metavar="HOST", help="On this web server; the first without.")] = "",
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="On this server; the first web server without.")
+    ] = "",
     ask_vault_pass: AskVault = False,
 ) -> None:
     """Run a one-off command in the live release: in its tree, with its environment, as its user.
@@ -243,10 +245,11 @@ def run(
 
     checkout, target = _find(env)
     inventory = connection.load(checkout, target, ask_vault_pass=ask_vault_pass)
-    web = inventory.of_group("web")
-    chosen = next((server for server in web if server.name == host), None) if host else web[0]
+    there = inventory.of_group("web", "worker")
+    chosen = next((server for server in there if server.name == host), None) if host else there[0]
     if chosen is None:
-        raise BadData(f"--host: {host!r} is no web server", hint=f"There are: {', '.join(one.name for one in web)}")
+        known = ", ".join(one.name for one in there)
+        raise BadData(f"--host: {host!r} is no server that runs apps", hint=f"There are: {known}")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     owner = inventory.app(only)
     try:
@@ -284,13 +287,13 @@ def schedules(
     checkout, target = _find(env)
     inventory = connection.load(checkout, target, ask_vault_pass=ask_vault_pass)
     wanted = [inventory.app(only)] if only else list(inventory.apps)
-    web = inventory.of_group("web")
+    there = inventory.of_group("web", "worker")
     if action is not Scheduled.list and not name:
         raise BadData("which schedule is meant?", hint=f"See which there are: zarpar schedules {env}")
     if action is Scheduled.log:
         owner = inventory.app(only)
-        _tell_logs(web, remote.Wish((owner,), schedule=name))
-    found = remote.schedules(web, program()[0], wanted)
+        _tell_logs(there, remote.Wish((owner,), schedule=name))
+    found = remote.schedules(there, program()[0], wanted)
     if action is Scheduled.run:
         meant = [(server, each) for server, each in found if each["name"] == name]
         if len(meant) != 1:

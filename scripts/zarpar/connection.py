@@ -50,12 +50,12 @@ class Inventory:
     rest: tuple[Server, ...]
     apps: Mapping[str, Any]
 
-    def of_group(self, group: str) -> list[Server]:
-        """The hosts of a group. Raises BadData when there is none."""
-        found = [server for server in self.servers if group in server.groups]
+    def of_group(self, *groups: str) -> list[Server]:
+        """The hosts of a group, or of several, one group after the other. Raises BadData when there is none."""
+        found = dict.fromkeys(server for group in groups for server in self.servers if group in server.groups)
         if not found:
-            raise BadData(f"no host of the inventory that is meant is in the group {group}")
-        return found
+            raise BadData(f"no host of the inventory that is meant is in the group {' or '.join(groups)}")
+        return list(found)
 
     def app(self, wanted: str) -> str:
         """The app that is meant: the named one, or the only one. Raises BadData otherwise."""

@@ -44,6 +44,26 @@ def settle(apps: Mapping[str, App], task_vars: Mapping[str, Any]) -> dict[str, d
     return plan
 
 
+def idle_workers(
+    apps: Mapping[str, App], plan: Mapping[str, Mapping[str, Any]], task_vars: Mapping[str, Any]
+) -> list[str]:
+    """A warning that names the hosts of the group worker when no app has anything for them; known of all apps only."""
+    idle = [host for host in services.app_hosts(task_vars) if services.part(host, task_vars) == "processes"]
+    if not idle or set(plan) != set(apps) or any(one["processes"] or one["schedules"] for one in plan.values()):
+        return []
+    return [f"no app has a process or a schedule, so nothing will run on {', '.join(idle)} (group worker)"]
+
+
+def web_order(well: Mapping[str, bool], task_vars: Mapping[str, Any]) -> list[str]:
+    """The web hosts of those that are known, in the order to switch them. well: host -> whether it serves well now.
+
+    Those that are not well come first: the last healthy one is never the first risked. Before all others come those
+    that run processes while others do not, so that nobody sends these a task that they do not know yet.
+    """
+    part = {host: services.part(host, task_vars) for host in well}
+    return sorted((host for host in well if part[host] != "processes"), key=lambda host: (part[host], well[host]))
+
+
 def rollback_target(app: str, host: str, statuses: Mapping[str, Mapping[str, Any]]) -> str:
     """The newest release of an app that is good on every host and not live on this one.
 

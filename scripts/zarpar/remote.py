@@ -1,4 +1,4 @@
-"""Logs of all web hosts, one-off commands in a live release, schedules: over ssh, past Ansible. Prints nothing."""
+"""Logs of all hosts with apps, one-off commands in a live release, schedules: by ssh, past Ansible. Prints nothing."""
 
 from __future__ import annotations
 

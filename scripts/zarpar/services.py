@@ -1,7 +1,7 @@
 """Which host's PostgreSQL and Redis an app uses from where, and who else may reach them. Pure, but for names in DNS.
 
 Apps run on the hosts of the groups web and worker; PostgreSQL on those of db; Redis on those of redis or, without
-that group, on the only host that runs apps.
+that group, on the only host that runs apps. Where the group worker has hosts, they alone run processes and schedules.
 """
 
 from __future__ import annotations
@@ -22,6 +22,21 @@ Apps = Mapping[str, config.App]
 def app_hosts(task_vars: Mapping[str, Any]) -> list[str]:
     """The hosts that run apps, in the inventory's order."""
     return list(dict.fromkeys([*_group("web", task_vars), *_group("worker", task_vars)]))
+
+
+def part(host: str, task_vars: Mapping[str, Any]) -> str:
+    """What a host runs of the apps: "web", "processes", or both (empty), as zarpar-host has it."""
+    workers = _group("worker", task_vars)
+    if not workers or host not in app_hosts(task_vars):
+        return ""
+    if host not in workers:
+        return "web"
+    return "" if host in _group("web", task_vars) else "processes"
+
+
+def runs_once(host: str, task_vars: Mapping[str, Any]) -> bool:
+    """Whether a host is the one that runs what must not run twice: the first in worker, else the first in web."""
+    return host == next(iter([*_group("worker", task_vars), *_group("web", task_vars), host]))
 
 
 def redis_host(host: str, task_vars: Mapping[str, Any]) -> str:
@@ -99,7 +114,8 @@ def of_host(apps: Apps, task_vars: Mapping[str, Any]) -> dict[str, Any]:
     """What this host serves to the apps, for templates.
 
     redis: "" (it has none), "local" or "network"; listen: its addresses, when other hosts use its Redis; ports: those
-    that only `clients` (their name and addresses) may reach. Raises BadData for a name without an address.
+    that only `clients` (their name and addresses) may reach; part and once: see `part` and `runs_once`. Raises BadData
+    for a name without an address.
     """
     host = task_vars["inventory_hostname"]
     others = [other for other in app_hosts(task_vars) if other != host]
@@ -115,6 +131,8 @@ def of_host(apps: Apps, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         "redis": ("network" if shared else "local") if serves else "",
         "listen": addresses(host, task_vars) if serves and shared else [],
         "ports": sorted(ports),
+        "part": part(host, task_vars),
+        "once": runs_once(host, task_vars),
         "clients": [{"name": other, "addresses": addresses(other, task_vars)} for other in others] if ports else [],
     }
 

@@ -344,7 +344,8 @@ def _runs(facts: Mapping[str, Any]) -> Text:
     shown = Text(", ".join(f"{slot} {plain(str(word))}" for slot, word in sorted((facts.get("slots") or {}).items())))
     for name, its in sorted((facts.get("processes") or {}).items()):
         missing = its.get("running") != its.get("wanted")
-        shown.append(", ").append(f"{plain(name)} {its.get('running')}/{its.get('wanted')}", "red" if missing else "")
+        shown.append(", " if shown else "")
+        shown.append(f"{plain(name)} {its.get('running')}/{its.get('wanted')}", "red" if missing else "")
     return shown
 
 

@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "lab: changes the host; runs with --zarpar-lab only")
-    config.addinivalue_line("markers", "on(group): is about the hosts in this group of the inventory")
+    config.addinivalue_line("markers", "on(group, ...): is about the hosts in these groups of the inventory")
     if config.option.tbstyle == "auto":
         config.option.tbstyle = "short"
     if not config.getoption("--zarpar-env"):
@@ -79,12 +79,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     environment, hosts = metafunc.config.stash[ENVIRONMENT], metafunc.config.stash[HOSTS]
     marker = metafunc.definition.get_closest_marker("on")
-    group = marker.args[0] if marker else "all"
-    servers = environment.of_group(group)
+    groups = marker.args if marker else ("all",)
+    servers = environment.of_group(*groups)
     if metafunc.function.__name__ != "test_can_be_reached":  # where a host that cannot be asked fails, once
         servers = [server for server in servers if not isinstance(hosts[server.name], str)]
     if not servers:
-        missing = pytest.mark.skip(reason=f"no host to ask in the group {group}")
+        missing = pytest.mark.skip(reason=f"no host to ask in the group {' or '.join(groups)}")
         metafunc.parametrize("server", [pytest.param(None, marks=missing)], ids=["none"], scope="session")
     elif "app" in metafunc.fixturenames:
         pairs = [(server, app) for server in servers for app in server.apps]

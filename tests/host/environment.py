@@ -71,9 +71,9 @@ class Environment:
     servers: tuple[Server, ...]
     trust: str
 
-    def of_group(self, group: str) -> list[Server]:
-        """Return the servers that are in a group of the inventory."""
-        return [server for server in self.servers if group in server.groups]
+    def of_group(self, *groups: str) -> list[Server]:
+        """Return the servers that are in one of these groups of the inventory."""
+        return [server for server in self.servers if server.groups & set(groups)]
 
     def connect(self, server: Server) -> Host:
         """Open the connection to a server, where every command runs as root. Raises RuntimeError when it cannot."""

@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 import pytest
-from environment import App
+from environment import App, Server
 from on_host import Live, Machine, seconds
 
-pytestmark = pytest.mark.on("web")
+pytestmark = pytest.mark.on("web", "worker")
 
 RECOVERY = 60  # seconds
 
@@ -32,10 +32,10 @@ def once(machine: Machine, app: App) -> bool:
 
 
 @pytest.fixture
-def wanted(app: App, live: Live, release: dict[str, Any], once: bool) -> list[str]:
+def wanted(server: Server, app: App, live: Live, release: dict[str, Any], once: bool) -> list[str]:
     """The units of all processes that are to run here."""
     processes = [each for each in release["processes"] if once or not each["single"]]
-    if not processes:
+    if not processes or server.services["part"] == "web":
         pytest.skip("no process is to run here")
     return [unit(app, live, each["name"], number) for each in processes for number in range(1, each["count"] + 1)]
 
@@ -52,10 +52,29 @@ def test_every_process_runs(machine: Machine, live: Live, wanted: list[str]) -> 
 
 
 def test_no_process_of_another_release_runs(machine: Machine, app: App, live: Live, wanted: list[str]) -> None:
-    """Those that still end their last task may be there, deactivating."""
+    assert running(machine, app) == set(wanted), f"slot {live.slot} is live"
+
+
+def test_nothing_runs_here_that_the_workers_run(server: Server, machine: Machine, app: App) -> None:
+    if server.services["part"] != "web":
+        pytest.skip(f"{server.name} runs processes itself")
+    assert not running(machine, app)
+
+
+def test_a_worker_has_no_web_server(server: Server, machine: Machine, app: App) -> None:
+    if server.services["part"] != "processes":
+        pytest.skip(f"{server.name} has visitors")
+    name = app["name"]
+    listed = "systemctl list-units --plain --no-legend --state=active,activating"
+    assert not machine.check(f"{listed} 'zarpar-{name}@*.service'")
+    machine.check("test ! -e %s -a ! -e %s", f"/etc/zarpar/tls/{name}", f"/etc/nginx/sites-enabled/zarpar-{name}.conf")
+
+
+def running(machine: Machine, app: App) -> set[str]:
+    """The units of all processes; those that still end their last task are left out, they are deactivating."""
     listed = "systemctl list-units --plain --no-legend --state=active,activating"
     lines = machine.check(f"{listed} 'zarpar-{app['name']}.blue@*' 'zarpar-{app['name']}.green@*'").splitlines()
-    assert {line.split()[0] for line in lines} == set(wanted), f"slot {live.slot} is live"
+    return {line.split()[0] for line in lines}
 
 
 def test_status_counts_them(machine: Machine, app: App, wanted: list[str]) -> None:

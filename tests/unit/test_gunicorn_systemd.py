@@ -12,7 +12,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from zarpar import manifest
+from zarpar import manifest, services
 from zarpar.actions import ROOT, ZarparAction
 from zarpar.config import load_apps
 
@@ -29,13 +29,16 @@ APPS: dict[str, Any] = {
 }
 
 
-def items(host: str = "web1", apps: dict[str, Any] = APPS) -> list[dict[str, Any]]:
-    """The manifest as it goes to a host of a fleet of two."""
+def items(host: str = "web1", apps: dict[str, Any] = APPS, **groups: list[str]) -> list[dict[str, Any]]:
+    """The manifest as it goes to a host of a fleet: of two web servers, unless the groups are given."""
     loader = DataLoader()
     action = ZarparAction(None, None, None, loader, Templar(loader=loader), None)
     role = ROOT / "roles" / "gunicorn_systemd"
-    plain = [app.for_host(name, "") for name, app in load_apps(apps).items()]
-    known = {"apps": plain, "host": FACTS, "inventory_hostname": host, "groups": {"web": ["web1", "web2"]}}
+    checked = load_apps(apps)
+    plain = [app.for_host(name, "") for name, app in checked.items()]
+    groups = groups or {"web": ["web1", "web2"]}
+    known = {"apps": plain, "host": FACTS, "inventory_hostname": host, "groups": groups}
+    known["services"] = services.of_host(checked, known)
     return manifest.items(action, role, manifest.role_variables(role, known))
 
 
@@ -145,3 +148,36 @@ def test_one_host_of_a_fleet_runs_what_must_not_run_twice() -> None:
     for host in (first, second):
         told = [item for item in host if item.get("command", [""])[-1].startswith("app=")]
         assert {path for item in told for path in item["on_change_of"]} == marks
+
+
+@pytest.mark.parametrize(
+    ("groups", "host", "once", "part"),
+    [
+        ({"web": ["web1", "web2"]}, "web1", True, ""),
+        ({"web": ["web1", "web2"], "worker": []}, "web1", True, ""),
+        ({"web": ["web1"], "worker": ["k1", "k2"]}, "web1", False, "web"),
+        ({"web": ["web1"], "worker": ["k1", "k2"]}, "k1", True, "processes"),
+        ({"web": ["web1"], "worker": ["k1", "k2"]}, "k2", False, "processes"),
+        ({"web": ["web1", "web2"], "worker": ["web2"]}, "web2", True, ""),
+        ({"web": ["web1", "web2"], "worker": ["web2"]}, "web1", False, "web"),
+        ({"fronts": ["f1"]}, "f1", True, ""),
+    ],
+)
+def test_what_a_host_runs(groups: dict[str, list[str]], host: str, once: bool, part: str) -> None:
+    told = items(host, **groups)
+    written = {item["file"]: item["content"] for item in told if "content" in item}
+    gone = {item.get("absent") for item in told}
+    for app in APPS:
+        folder = f"/etc/zarpar/apps/{app}"
+        assert (f"{folder}/once" in written, f"{folder}/once" in gone) == (once, not once)
+        assert written.get(f"{folder}/part", "") == part
+        assert (f"{folder}/part" in gone) == (not part)
+
+
+def test_what_runs_goes_on_until_the_release_is_there_on_the_workers() -> None:
+    """`agree` comes before `part`: it moves the scheduler, and ends no worker yet."""
+    paths = [str(next(iter(item.values()))) for item in items("web1", web=["web1"], worker=["k1"])]
+    agrees = [number for number, text in enumerate(paths) if "agree" in text]
+    parts = [number for number, text in enumerate(paths) if text.endswith("/part")]
+    assert len(agrees) == len(parts) == len(APPS)
+    assert max(agrees) < min(parts)

@@ -96,6 +96,7 @@ def test_what_a_host_runs(places: Places) -> None:
     assert processes.schedulers(SETTINGS) == ["beat-1"], "whichever host this is"
 
 
+HEALTH = {"path": "/", "status": 200, "host": "a.example.com", "body": "", "timeout": 1, "passes": 2}
 HOSTILE = ["a b", "$(id)", "`id`", "'q'", '"q"', "*", "{{ x }}", "; id", "&", "-e", "\\", "é🦀", "%i", "${HOME}", "# x"]
 
 
@@ -179,6 +180,57 @@ def test_what_systemd_says_of_processes(places: Places, monkeypatch: pytest.Monk
     assert [unit for unit in units if unit not in processes.units_down(units)] == [units[0], units[3]]
     settings = {"processes": [{"name": "worker", "count": 4, "single": False}], "schedules": []}
     assert processes.status(places, "blue", settings) == {"worker": {"wanted": 4, "running": 2}}
+
+
+def test_what_runs_elsewhere(places: Places) -> None:
+    both = ["beat-1", "my-worker-2-1", "my-worker-2-2"]
+    assert (processes.part(places), processes.elsewhere(places, SETTINGS)) == ("", [])
+    places.part.write_text("web")
+    assert (processes.instances(places, SETTINGS), processes.elsewhere(places, SETTINGS)) == ([], both)
+    places.part.write_text("processes")
+    assert (processes.instances(places, SETTINGS), processes.elsewhere(places, SETTINGS)) == (both, [])
+    places.once.unlink()
+    assert processes.elsewhere(places, SETTINGS) == ["beat-1"]
+
+
+def test_slot_without_a_web_server(places: Places, systemctl: list[list[str]]) -> None:
+    """Nothing is started, asked or drained; a web server of a time when the host was another's ends."""
+    places.part.write_text("processes")
+    places.slot_file("blue").parent.mkdir(parents=True)
+    host = machine.machine_for(places)
+    check: Any = None
+    host.start_slot(Live("r1", "blue"))
+    assert systemctl == [["systemctl", "stop", "zarpar-shop@blue.service"]]
+    assert places.slot_file("blue").readlink() == places.environment("r1")
+    systemctl.clear()
+    host.gate("blue", check)
+    host.drain_later("blue", 30)
+    host.start_later(Live("r2", "blue"))
+    assert places.slot_file("blue").readlink() == places.environment("r2")
+    assert (host.ask_site(check, True), host.ask_slot("blue", check)) == ("", "")
+    assert (host.slot_alive("blue"), host.slot_restarted("blue")) == (True, False)
+    assert systemctl == []
+
+
+@pytest.mark.parametrize(("count", "problem"), [(1, ""), (4, "not all run: worker")])
+def test_status_of_a_host_without_web(
+    places: Places, monkeypatch: pytest.MonkeyPatch, count: int, problem: str
+) -> None:
+    """It is as well as its processes are; no slot of a web server is told of."""
+    places.part.write_text("processes")
+    folder = places.release("r1")
+    folder.mkdir(parents=True)
+    facts = {"id": "r1", "processes": [{"name": "worker", "count": count, "single": False}], "schedules": []}
+    (folder / "release.json").write_text(json.dumps({**facts, "app": {"health": HEALTH}}))
+    state = State(live=Live("r1", "blue"))
+    state.note("r1", status="good")
+    save(places, state)
+    monkeypatch.setattr(processes, "run", lambda *_words, **_options: Completed(0, SHOWN, ""))
+    monkeypatch.setattr(releases, "run", None)  # a call would fail
+    told = releases.status({}, places.root)["apps"]["shop"]
+    assert (told["healthy"], told["problem"], told["slots"]) == (not problem, problem, {})
+    assert told["processes"]["worker"]["wanted"] == count
+    assert releases._serves_now(places) == (not problem)
 
 
 def test_nothing_is_asked_for_no_units(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,9 +52,11 @@ def test_nothing_to_go_back_to() -> None:
         release_plan.rollback_target("a", "one", statuses)
 
 
-def inventory(web: list[str], db: list[str], play: list[str] | None = None) -> dict[str, Any]:
+def inventory(
+    web: list[str], db: list[str], play: list[str] | None = None, worker: tuple[str, ...] = ()
+) -> dict[str, Any]:
     return {
-        "groups": {"web": web, "db": db},
+        "groups": {"web": web, "db": db, "worker": list(worker)},
         "ansible_play_hosts_all": play or web,
         "hostvars": {host: {"ansible_host": f"10.0.0.{number}"} for number, host in enumerate([*web, *db])},
     }
@@ -69,6 +71,8 @@ def inventory(web: list[str], db: list[str], play: list[str] | None = None) -> d
         (inventory(["w1", "w2"], ["w1", "w2"]), ["w1", "w2"]),
         (inventory(["w1", "w2"], ["w2"], play=["w1"]), ["w1"]),
         (inventory(["w1", "w2", "w3"], ["d"], play=["w3", "w2"]), ["w3"]),
+        (inventory(["w1", "w2"], ["d"], play=["w1", "w2", "k"], worker=("k",)), ["w1"]),
+        (inventory(["w1"], ["k"], play=["w1", "k"], worker=("k",)), ["k"]),
     ],
 )
 def test_one_migration_for_each_database(task_vars: dict[str, Any], migrators: list[str]) -> None:
@@ -87,3 +91,39 @@ def test_address_of_the_database_host() -> None:
     task_vars["hostvars"]["d"]["zarpar_address"] = "192.168.0.5"
     app = APPS["a"].model_copy(update={"database_password": "x"})
     assert "@192.168.0.5:5432/" in variables.database_url("a", app, task_vars)
+
+
+@pytest.mark.parametrize(
+    ("worker", "ill", "order"),
+    [
+        ((), "", ["w1", "w2", "w3"]),
+        ((), "w2", ["w2", "w1", "w3"]),
+        (("k1", "k2"), "w3", ["w3", "w1", "w2"]),
+        (("k1", "w2"), "", ["w2", "w1", "w3"]),
+        (("w2", "w3"), "w3", ["w3", "w2", "w1"]),
+        (("w2",), "w3", ["w2", "w3", "w1"]),
+    ],
+)
+def test_order_of_the_web_hosts(worker: tuple[str, ...], ill: str, order: list[str]) -> None:
+    web = ["w1", "w2", "w3"]
+    well = {host: host != ill for host in dict.fromkeys([*web, *worker])}
+    assert release_plan.web_order(well, inventory(web, [], worker=worker)) == order
+
+
+@pytest.mark.parametrize(
+    ("worker", "plan", "warned"),
+    [
+        (("k1", "k2"), {"a": {}, "b": {}}, "k1, k2"),
+        (("k1", "w1"), {"a": {}, "b": {}}, "k1"),
+        (("k1",), {"a": {}, "b": {"processes": [{"name": "worker"}]}}, ""),
+        (("k1",), {"a": {"schedules": [{"name": "clean-up"}]}, "b": {}}, ""),
+        (("k1",), {"a": {}}, ""),  # of b nothing is known in this run
+        ((), {"a": {}, "b": {}}, ""),
+        (("w1",), {"a": {}, "b": {}}, ""),
+    ],
+)
+def test_worker_hosts_without_work_are_named(worker: tuple[str, ...], plan: dict[str, Any], warned: str) -> None:
+    whole = {name: {"processes": [], "schedules": [], **its} for name, its in plan.items()}
+    told = release_plan.idle_workers(APPS, whole, inventory(["w1"], [], worker=worker))
+    expected = [f"no app has a process or a schedule, so nothing will run on {warned} (group worker)"]
+    assert told == (expected if warned else [])

@@ -89,6 +89,22 @@ def test_no_two_hosts_share_a_connection(tmp_path: Path) -> None:
     assert len(paths) == 3
 
 
+def test_hosts_that_run_apps_are_the_web_hosts_and_then_the_workers() -> None:
+    def server(name: str, *groups: str) -> Server:
+        return Server(name, "h", "root", frozenset(groups), "ssh", (), "")
+
+    both, worker, web, other = (
+        server("a", "worker", "web"),
+        server("b", "worker"),
+        server("c", "web"),
+        server("d", "db"),
+    )
+    inventory = connection.Inventory((other, worker, both, web), (), {})
+    assert inventory.of_group("web", "worker") == [both, web, worker]
+    with pytest.raises(BadData, match="is in the group web or worker"):
+        connection.Inventory((other,), (), {}).of_group("web", "worker")
+
+
 @pytest.mark.parametrize(
     ("said", "wanted"), [("10m", "-10min"), ("2h", "-2hours"), ("yesterday", "yesterday"), ("2026-01-31", "2026-01-31")]
 )

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from zarpar_host import files, processes, switch
+from zarpar_host import files, look, processes, switch
 from zarpar_host.errors import HostError
 from zarpar_host.files import replace_link
+from zarpar_host.machine import Machine, WithoutWeb, machine_for
 from zarpar_host.releases import settings_of
 from zarpar_host.state import SLOTS, Live, Places, State, load, save
 
@@ -166,6 +167,30 @@ class FakeMachine:
         self._step()
 
 
+class FakeWorker(FakeMachine):
+    """A host that runs processes only: what WithoutWeb leaves out, it leaves out here."""
+
+    slot_alive = WithoutWeb.slot_alive  # type: ignore[assignment]
+    gate = WithoutWeb.gate  # type: ignore[assignment]
+    ask_site = WithoutWeb.ask_site  # type: ignore[assignment]
+    slot_restarted = WithoutWeb.slot_restarted  # type: ignore[assignment]
+    ask_slot = WithoutWeb.ask_slot  # type: ignore[assignment]
+    drain_later = WithoutWeb.drain_later  # type: ignore[assignment]
+
+    def start_slot(self, live: Live) -> None:
+        self._step()
+        link = self.host.places.slot_file(live.slot)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        replace_link(link, str(self.host.places.environment(live.release)))
+        self._step()
+
+
+def fake(host: FakeHost, cut_at: int = -1) -> Any:
+    """The machine of a host, as `part` makes it."""
+    kind = FakeWorker if machine_for(host.places).__class__ is WithoutWeb else FakeMachine
+    return kind(host, cut_at)
+
+
 @pytest.fixture(autouse=True)
 def proven_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switch, "PROVE_FOR", 0.0)
@@ -176,12 +201,17 @@ def places(tmp_path: Path) -> Places:
     return at(tmp_path)
 
 
-def at(root: Path) -> Places:
-    """A host that is the first of its fleet."""
+def at(root: Path, part: str = "") -> Places:
+    """A host that is the first of its fleet; `part`: what it runs of the app, all without."""
     places = Places("shop", root)
     places.once.parent.mkdir(parents=True)
     places.once.touch()
+    if part:
+        places.part.write_text(part)
     return places
+
+
+PARTS = pytest.mark.parametrize("part", ["", "processes"])
 
 
 def process(name: str, count: int = 1, single: bool = False) -> dict[str, Any]:
@@ -218,18 +248,21 @@ def add_release(places: Places, name: str, keep: int = 2, watch: int = 0, beside
 
 
 def deploy(places: Places, host: FakeHost, release: str, cut_at: int = -1) -> dict[str, Any]:
-    machine = FakeMachine(host, cut_at)
-    answer = switch.activate({"app": "shop", "release": release, "by": "t"}, places.root, machine)  # type: ignore[arg-type]
+    machine = fake(host, cut_at)
+    answer = switch.activate({"app": "shop", "release": release, "by": "t"}, places.root, machine)
     if "token" in answer:
         confirm = {"app": "shop", "token": answer["token"]}
-        switch.confirm(confirm, places.root, machine)  # type: ignore[arg-type]
+        switch.confirm(confirm, places.root, machine)
     return answer
 
 
 def assert_whole(places: Places, host: FakeHost, allowed: set[str]) -> None:
-    """Visitors reach one of the allowed releases, whole."""
+    """Visitors reach one of the allowed releases, whole; where there are none, no web server runs."""
     assert host.visitors is not None
-    assert host.slots.get(host.visitors.slot) == host.visitors.release
+    if processes.part(places) == "processes":
+        assert not host.slots
+    else:
+        assert host.slots.get(host.visitors.slot) == host.visitors.release
     assert host.visitors.release in allowed
 
 
@@ -284,7 +317,7 @@ def test_release_that_fails_through_nginx_goes_back(places: Places) -> None:
 
 def watch(places: Places, host: FakeHost, token: str) -> dict[str, Any]:
     request = {"app": "shop", "token": token}
-    return switch.watch(request, places.root, FakeMachine(host))  # type: ignore[arg-type]
+    return switch.watch(request, places.root, fake(host))
 
 
 @pytest.fixture
@@ -294,13 +327,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def switch_only(places: Places, host: FakeHost, release: str) -> str:
-    machine = FakeMachine(host)
     request = {"app": "shop", "release": release, "lease": "d1"}
-    return str(switch.activate(request, places.root, machine)["token"])  # type: ignore[arg-type]
+    return str(switch.activate(request, places.root, fake(host))["token"])
 
 
 def confirm(places: Places, host: FakeHost, token: str) -> None:
-    switch.confirm({"app": "shop", "token": token}, places.root, FakeMachine(host))  # type: ignore[arg-type]
+    switch.confirm({"app": "shop", "token": token}, places.root, fake(host))
 
 
 def test_unconfirmed_switch_goes_back_by_itself(places: Places, quick: None) -> None:
@@ -409,26 +441,27 @@ def test_watcher_of_an_older_switch_changes_nothing(places: Places) -> None:
     assert host.visitors == Live("one", "blue")
 
 
-def count_steps(tmp_path: Path) -> int:
-    places = at(tmp_path / "count")
+def count_steps(tmp_path: Path, part: str = "") -> int:
+    places = at(tmp_path / "count", part)
     host = FakeHost(places)
     add_release(places, "one")
     add_release(places, "two")
     deploy(places, host, "one")
-    machine = FakeMachine(host)
-    answer = switch.activate({"app": "shop", "release": "two"}, places.root, machine)  # type: ignore[arg-type]
-    switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)  # type: ignore[arg-type]
-    return machine.calls
+    machine = fake(host)
+    answer = switch.activate({"app": "shop", "release": "two"}, places.root, machine)
+    switch.confirm({"app": "shop", "token": answer["token"]}, places.root, machine)
+    return int(machine.calls)
 
 
-def test_cut_at_every_step(tmp_path: Path, quick: None) -> None:
+@PARTS
+def test_cut_at_every_step(tmp_path: Path, quick: None, part: str) -> None:
     """Kill at each call to the outside; then either the watcher acts or the same command runs again."""
-    steps = count_steps(tmp_path)
+    steps = count_steps(tmp_path, part)
     assert steps > 10
     for cut_at in range(steps):
         for aftermath in ("rerun", "watcher then rerun"):
             root = tmp_path / f"{cut_at}-{aftermath}"
-            places = at(root)
+            places = at(root, part)
             host = FakeHost(places)
             add_release(places, "one")
             add_release(places, "two")
@@ -436,8 +469,6 @@ def test_cut_at_every_step(tmp_path: Path, quick: None) -> None:
             host.watchers.clear()  # it has ended
             with pytest.raises(Cut):
                 deploy(places, host, "two", cut_at)
-            if host.visitors and host.slots.get(host.visitors.slot) != host.visitors.release:
-                pytest.fail(f"cut at {cut_at}: visitors reach nothing")
             assert_whole(places, host, {"one", "two"})
             if aftermath == "watcher then rerun":
                 for token in list(host.watchers):
@@ -450,13 +481,14 @@ def test_cut_at_every_step(tmp_path: Path, quick: None) -> None:
             assert load(places).pending is None
 
 
-def test_cut_at_every_durable_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@PARTS
+def test_cut_at_every_durable_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """Kill before each fsync: state.json is whole and names a release that can be served."""
     real = os.fsync
     cut_at = 0
     while True:
         root = tmp_path / str(cut_at)
-        places = at(root)
+        places = at(root, part)
         host = FakeHost(places)
         add_release(places, "one")
         add_release(places, "two")
@@ -489,8 +521,7 @@ def test_cut_at_every_durable_write(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def rollback(places: Places, host: FakeHost) -> None:
-    machine = FakeMachine(host)
-    answer = switch.rollback({"app": "shop"}, places.root, machine)  # type: ignore[arg-type]
+    answer = switch.rollback({"app": "shop"}, places.root, fake(host))
     if "token" in answer:
         confirm(places, host, answer["token"])
 
@@ -553,14 +584,15 @@ def test_prune_by_hand(places: Places) -> None:
     assert not switch.prune_now({"app": "shop"}, places.root)["changed"]
 
 
+@PARTS
 @pytest.mark.parametrize("aftermath", ["reboot", "recover by hand"])
 def test_recover_after_a_cut_at_every_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, aftermath: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, aftermath: str, part: str
 ) -> None:
     """Boot, or a person on the host, makes all of it one whole release, whichever state.json names."""
     monkeypatch.setattr(files, "Transaction", lambda: FakeTransaction())
-    for cut_at in range(count_steps(tmp_path)):
-        places = at(tmp_path / str(cut_at))
+    for cut_at in range(count_steps(tmp_path, part)):
+        places = at(tmp_path / str(cut_at), part)
         host = FakeHost(places)
         for name in ("one", "two"):
             add_release(places, name)
@@ -569,7 +601,7 @@ def test_recover_after_a_cut_at_every_step(
             deploy(places, host, "two", cut_at)
         if aftermath == "reboot":
             host.reboot()
-        monkeypatch.setattr(switch, "Machine", lambda _places, host=host: FakeMachine(host))
+        monkeypatch.setattr(switch, "machine_for", lambda _places, host=host: fake(host))
         answer = switch.recover({}, places.root)
         assert_whole(places, host, {answer["apps"]["shop"]})
         assert_agrees(places, host)
@@ -586,18 +618,19 @@ class FakeTransaction:
         return []
 
 
+@PARTS
 @pytest.mark.parametrize("aftermath", ["rollback", "deploy", "watcher"])
-def test_cut_at_every_step_of_going_back(tmp_path: Path, quick: None, aftermath: str) -> None:
+def test_cut_at_every_step_of_going_back(tmp_path: Path, quick: None, aftermath: str, part: str) -> None:
     """A rollback while the release is watched, cut anywhere: whatever comes next ends it."""
     cut_at = 0
     while True:
-        places = at(tmp_path / str(cut_at))
+        places = at(tmp_path / str(cut_at), part)
         host = FakeHost(places)
         for name in ("one", "two"):
             add_release(places, name, watch=600)
             deploy(places, host, name)
         try:
-            switch.rollback({"app": "shop"}, places.root, FakeMachine(host, cut_at))  # type: ignore[arg-type]
+            switch.rollback({"app": "shop"}, places.root, fake(host, cut_at))
             finished = True
         except Cut:
             finished = False
@@ -605,7 +638,7 @@ def test_cut_at_every_step_of_going_back(tmp_path: Path, quick: None, aftermath:
         pending = load(places).pending
         if aftermath == "rollback" or pending:
             request = {"app": "shop", "to": "one"}
-            switch.rollback(request, places.root, FakeMachine(host))  # type: ignore[arg-type]
+            switch.rollback(request, places.root, fake(host))
         elif aftermath == "deploy":
             deploy(places, host, "one")
         else:
@@ -741,3 +774,109 @@ def test_visitors_on_another_slot_than_the_live_one_s_are_a_reason_to_act(places
     host.timers = {"for-one": "daily"}
     assert deploy(places, host, "one")["outcome"] == "unchanged"
     assert_whole(places, host, {"one"})
+
+
+# -- a host that runs only one part of an app ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Places:
+    return at(tmp_path, "processes")
+
+
+def test_which_machine_a_host_is(tmp_path: Path) -> None:
+    for part, kind in (("", Machine), ("web", Machine), ("processes", WithoutWeb)):
+        assert type(machine_for(at(tmp_path / f"of-{part}", part))) is kind
+
+
+def test_worker_host_switches_its_processes(worker: Places) -> None:
+    host = FakeHost(worker)
+    host.sick |= {"one", "two"}  # whoever asked for a page would get none
+    host.sick_for_visitors |= {"one", "two"}
+    for name in ("one", "two"):
+        add_release(worker, name)
+        assert deploy(worker, host, name)["outcome"] == "active"
+        assert_whole(worker, host, {name})
+        assert_agrees(worker, host)
+        assert deploy(worker, host, name)["outcome"] == "unchanged"
+    assert set(host.ending) == {("blue", "worker-1")}
+    rollback(worker, host)
+    assert_whole(worker, host, {"one"})
+    assert_agrees(worker, host)
+
+
+def test_worker_host_whose_process_does_not_stay_up_keeps_the_old_ones(worker: Places) -> None:
+    host = FakeHost(worker)
+    for name in ("one", "two"):
+        add_release(worker, name)
+    deploy(worker, host, "one")
+    host.dying.add("worker-2")
+    with pytest.raises(HostError) as caught:
+        deploy(worker, host, "two")
+    assert caught.value.kind == "not_activated"
+    assert load(worker).live == Live("one", "blue")
+    assert_agrees(worker, host)
+
+
+def test_worker_host_goes_back_when_a_process_dies_while_it_is_watched(worker: Places, quick: None) -> None:
+    host = FakeHost(worker)
+    for name in ("one", "two"):
+        add_release(worker, name, watch=60)
+    deploy(worker, host, "one")
+    token = switch_only(worker, host, "two")
+    confirm(worker, host, token)
+    host.dying.add("worker-3")
+    assert watch(worker, host, token)["outcome"] == "rolled_back"
+    assert_whole(worker, host, {"one"})
+    assert_agrees(worker, host)
+
+
+def test_worker_host_runs_an_app_that_has_nothing_for_it(worker: Places) -> None:
+    """So every host of a fleet has the same releases, and a rollback finds them."""
+    host = FakeHost(worker)
+    for name in ("one", "two"):
+        add_release(worker, name, beside=[])
+        assert deploy(worker, host, name)["outcome"] == "active"
+    assert load(worker).live == Live("two", "green")
+    assert not host.running
+
+
+def test_web_host_runs_no_process(places: Places) -> None:
+    places.part.write_text("web")
+    places.once.unlink()
+    host = FakeHost(places)
+    for name in ("one", "two"):
+        add_release(places, name)
+        deploy(places, host, name)
+        assert_whole(places, host, {name})
+        assert (host.running, host.timers) == ({}, {})
+
+
+def seen(places: Places, host: FakeHost, part: str, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """What `look` says of the release `two`: whether there is nothing to do for it."""
+    monkeypatch.setattr(look, "machine_for", lambda _places: fake(host))
+    request = {"manifests": {}, "releases": {"shop": "two"}, "part": part}
+    return bool(look.look(request, places.root)["releases"]["shop"]["served"])
+
+
+@pytest.mark.parametrize("now", ["web", ""])
+def test_host_follows_when_the_group_worker_comes_or_goes(
+    places: Places, monkeypatch: pytest.MonkeyPatch, now: str
+) -> None:
+    """The role writes `part`; nothing ends or starts before the release is activated here, after the workers."""
+    before = "" if now else "web"
+    places.part.write_text(before)
+    host = FakeHost(places)
+    add_release(places, "two")
+    deploy(places, host, "two")
+    were = dict(host.running)
+    assert seen(places, host, before, monkeypatch)
+    assert not seen(places, host, now, monkeypatch), "before the role has run"
+    places.part.write_text(now)
+    assert host.running == were
+    assert not seen(places, host, now, monkeypatch), "also when a run was cut after the role"
+    deploy(places, host, "two")
+    assert bool(host.running) == (not now)
+    assert load(places).live == Live("two", "blue"), "the release is the same one, and visitors were not switched"
+    assert_agrees(places, host)
+    assert seen(places, host, now, monkeypatch)

@@ -255,6 +255,7 @@ def test_the_state_of_every_app_on_every_host() -> None:
     story.statuses = {
         "web1": {"apps": {"notes": well}, "disk_free_mb": 10_240},
         "web2": {"apps": {"notes": ill, "shop": {"live": None}}},
+        "worker1": {"apps": {"notes": {**ill, "slots": {}, "problem": "not all run: worker", "last": None}}},
     }
     Ui(stream=stream).statuses(story)
     _, *rows = [" | ".join(cell.strip() for cell in row.split("  ") if cell) for row in stream.getvalue().splitlines()]
@@ -264,6 +265,7 @@ def test_the_state_of_every_app_on_every_host() -> None:
         "web2 | notes | 3f2a9c1d-a1b2c3 | ill: 500 | blue active, beat 1/1, worker 1/2"
         " | not activated 99999999 by bob@desk: no answer",
         "web2 | shop | no release yet",
+        "worker1 | notes | 3f2a9c1d-a1b2c3 | ill: not all run: worker | beat 1/1, worker 1/2",
     ]
 
 
