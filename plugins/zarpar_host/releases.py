@@ -144,6 +144,11 @@ def _build(places: Places, app: dict[str, Any], release: dict[str, Any], archive
         compiler = str(environment_path / "bin" / "python")
         run([compiler, "-I", "-S", "-m", "compileall", "-q", str(tree)], check=False, timeout=300)
         processes.write(folder, release)
+        if worker_class.startswith(venv.GRANIAN):
+            from zarpar_host import serve_granian  # only needed here
+
+            shutil.copy(serve_granian.__file__, folder / "serve_granian.py")
+            write_json(folder / serve_granian.SETTINGS, serve_granian.settings(app))
         venv.own(folder, places.app)
         os.sync()
         facts = {"id": release["id"], "venv": key, "wsgi": release["wsgi"], "migrate": release["migrate"]}

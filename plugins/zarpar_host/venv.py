@@ -22,6 +22,19 @@ PYTHONS = "/opt/zarpar/python"
 BUILD_LIMIT = 1800
 COMPLETE = ".zarpar-complete"
 UVICORN = ("uvicorn.workers.UvicornWorker", "uvicorn_worker.UvicornWorker")
+GRANIAN = "granian:"  # how a worker class begins that is none of gunicorn's
+GRANIAN_HASHES = (  # for CPython 3.10 to 3.14, on x86_64 and aarch64
+    "e8ac438c2924c682641bc17d00838a8b5dcf80c64ab2fd7342b282f7c5e9fcb3",
+    "c7386ebbf48cab3ca7ae90b0946364fd7bf4d6ef34cf2146a4c0163f56fee323",
+    "4f14537401a6ec08957912ad88ae20a1e9ede2d6ef574b9e099e6da54c4a61b6",
+    "c0762c95e08917530252b5d3367c51dcabe136d887cd98810ae83eaddadebb1b",
+    "293355ba37e21a8b337b521399d94c1a94b730337c8ee1f476894cdde642eb00",
+    "ae030ef499b776530e3144d521b47110093a20406dcec71da69204f7e78a6430",
+    "d94228d8cae7192c0706429a8d5fb4a8e5a01a3caa6694fb0b1313ed7d450aa7",
+    "44b0443bbc3c335422a608668a3bd6a204ede521635948cd52ddf1ddbb8ccaf6",
+    "179563932f7a30f05b5b8bc80fe9c6f7e06e47a8bf3e3d81a3816453973cfab9",
+    "212b5c48109dcf8a67264e9571300cf849d9b058d1150ee8b1ad67279a8bf13f",
+)
 # What an app needs to be served here, when it does not bring it itself: module, requirement.
 SERVERS = {
     "gunicorn": ("gunicorn==27.0.1 --hash=sha256:378b26b9a38adcf4592f28828233c1716acc55e833ea06bf48719782efaa0d10"),
@@ -33,6 +46,7 @@ SERVERS = {
     "typing_extensions.py": (
         "typing-extensions==4.15.0 --hash=sha256:f0fa19c6845758ab08074a0cfa8b7aecb71c999ca73d62883bc25cc018c4e548"
     ),
+    "granian": " ".join(["granian==2.8.7", *(f"--hash=sha256:{each}" for each in GRANIAN_HASHES)]),
     "h11": ("h11==0.16.0 --hash=sha256:63cf8bbe7522de3bf65932fda1d9c2772064ffb3dae62d55932da54b31cb6c86"),
 }
 # Prints the values of PEP 508's names, for the Python that runs it.
@@ -56,6 +70,8 @@ def key_of(tree: Path, python: str, tree_id: str, worker_class: str) -> str:
     version = python or f"{sys.version_info.major}.{sys.version_info.minor} of the system"
     asgi = worker_class in UVICORN
     digest = hashlib.sha256(f"2\n{version}\n{os.uname().machine}\n{asgi}\n".encode())
+    if worker_class.startswith(GRANIAN):
+        digest.update(GRANIAN.encode())
     for path in locks.files(tree.resolve()):
         digest.update(path.relative_to(tree.resolve()).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     if locks.has_local_code(tree):
@@ -146,8 +162,9 @@ def _markers(places: Places, venv: Path) -> dict[str, str]:
 
 
 def _serve(places: Places, tree: Path, venv: Path, worker_class: str, say: Callable[[str], None]) -> None:
-    """Add what serves the app where its own dependencies lack it: gunicorn, and uvicorn for an ASGI app."""
-    needed = ["gunicorn"]
+    """Add what serves the app where its own dependencies lack it: gunicorn, and uvicorn for an ASGI app; or granian."""
+    server = "granian" if worker_class.startswith(GRANIAN) else "gunicorn"
+    needed = [server, "click"] if server == "granian" else [server]
     if worker_class in UVICORN and not has(venv, "uvicorn"):
         needed += ["uvicorn", "uvicorn_worker", "click", "h11"]
         needed += ["typing_extensions.py"] if any(venv.glob("lib/python3.10")) else []
@@ -159,10 +176,10 @@ def _serve(places: Places, tree: Path, venv: Path, worker_class: str, say: Calla
         _pip(places, tree, venv, ["--no-deps", "--require-hashes", "-r", "-"], "\n".join([*lines, ""]))
         added = ", ".join(line.split(" ")[0] for line in lines)
         say(f"not among the app's dependencies, added by Zarpar: {added}")
-    if not (venv / "bin" / "gunicorn").exists():
+    if not (venv / "bin" / server).exists():
         raise HostError(
-            "gunicorn is not among the app's dependencies, and what Zarpar adds needs Python 3.10",
-            hint="Add it where you declare them (uv add gunicorn), commit, and deploy again.",
+            f"{server} is not among the app's dependencies, and what Zarpar adds needs Python 3.10",
+            hint=f"Add it where you declare them (uv add {server}), commit, and deploy again.",
             kind="build",
         )
 
@@ -173,7 +190,7 @@ def has(venv: Path, module: str) -> bool:
 
 
 def worker(venv: Path, worker_class: str) -> str:
-    """The worker class to start gunicorn with: uvicorn's is where the environment has it."""
+    """The worker class to start gunicorn (or granian) with: uvicorn's is where the environment has it."""
     if worker_class in UVICORN:
         return UVICORN[1] if has(venv, "uvicorn_worker") else UVICORN[0]
     return worker_class

@@ -241,6 +241,7 @@ class App(Model):
         Annotated[str, StringConstraints(pattern=TREE_PATH)],
     ] = {}
     env: Annotated[dict[str, str | int], Field(repr=False)] = {}
+    server: Literal["", "gunicorn", "granian"] = ""
     gunicorn: Gunicorn = Gunicorn()
     processes: dict[ProcessName, Annotated[Process, BeforeValidator(_counted)]] = {}
     schedules: Annotated[dict[ProcessName, Schedule], Field(max_length=100)] = {}
@@ -270,6 +271,8 @@ class App(Model):
                 raise ValueError(f"processes.{name}: what is said of it is said by `{key}`")
         for name, value in self.env.items():
             _check_env(name, value)
+        if self.server == "granian" and self.gunicorn.worker_class == "gevent":
+            raise ValueError("gunicorn.worker_class: gevent is gunicorn's; with `server: granian` leave it out")
         if self.redis and "REDIS_URL" in self.env:
             raise ValueError("env.REDIS_URL: this name is set by Zarpar, because the app has redis")
         if self.redis_memory.endswith("M") and int(self.redis_memory[:-1]) < REDIS_LEAST_MB:

@@ -194,9 +194,10 @@ def server_settings(command: str) -> dict[str, Any]:
 
 def _web(found: Findings, command: str, why: str) -> None:
     settings = server_settings(command) if command else {}
-    folder = weblines.read(command).folder
-    if folder:
-        found.left.append(f"{why}: it changes to {folder}; if that folder is the app: zarpar init {folder}")
+    line = weblines.read(command)
+    if line.folder:
+        found.left.append(f"{why}: it changes to {line.folder}; if that folder is the app: zarpar init {line.folder}")
+    found.take("server", line.server, why)
     found.take("wsgi", settings.pop("wsgi", ""), why)
     try:
         config.Gunicorn.model_validate(settings)
@@ -260,7 +261,9 @@ def _worker_class(found: Findings, code: appcode.Code, needs: set[str]) -> None:
         found.keys.setdefault("gunicorn", {})["worker_class"] = ASGI
         found.why.setdefault("gunicorn", "an ASGI app")
     chosen = found.keys.get("gunicorn", {}).get("worker_class", "")
-    missing = [name for name in ("gunicorn", "uvicorn" if chosen == ASGI else "") if name and name not in needs]
+    server = found.keys.get("server", "gunicorn")
+    asgi = "uvicorn" if chosen == ASGI and server == "gunicorn" else ""
+    missing = [name for name in (server, asgi) if name and name not in needs]
     if chosen == "gevent" and "gevent" not in needs:
         missing.append("gevent")
     for name in missing:

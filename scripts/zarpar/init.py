@@ -21,7 +21,8 @@ from zarpar.plan import ENVIRONMENT
 COMMON = "group_vars/all/00_common.yml"
 APPS = "group_vars/all/apps.yml"
 ORDER = (
-    "wsgi", "python", "database", "redis", "migrate", "build", "processes", "health", "static", "uploads", "gunicorn",
+    "wsgi", "python", "database", "redis", "migrate", "build", "processes", "health", "static", "uploads",
+    "server", "gunicorn",
 )  # fmt: skip
 USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
 HOSTS = """\

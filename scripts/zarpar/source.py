@@ -99,13 +99,21 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
         wsgi=app.wsgi or web.target or _django_wsgi(folder, tree, said) or "wsgi:app",
         migrate=app.migrate or lines.get("release", ""),
         inside=app.source.folder,
-        worker_class=app.gunicorn.worker_class or web.worker_class or "gthread",
+        worker_class=_worker_class(app, web),
         python=wish.version,
         requires=wish.requires,
         notes=[note for note in (wish.note, lockfiles.note(said), web.note) if note],
         processes=procfile.processes(name, app, lines),
         schedules=procfile.schedules(app),
     )
+
+
+def _worker_class(app: App, web: weblines.WebLine) -> str:
+    """How the app is served: gunicorn's worker class, or "granian:" and the interface."""
+    chosen = app.gunicorn.worker_class or web.worker_class or "gthread"
+    if (app.server or web.server) == "granian" and chosen != "gevent":
+        return "granian:asgi" if chosen in weblines.ASGI_CLASSES else "granian:wsgi"
+    return chosen
 
 
 def release_id(app: App, source: Commit, services: Sequence[str] = ()) -> str:

@@ -10,18 +10,20 @@ TARGET = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*(\(\))?")
 SERVERS = ("gunicorn", "waitress-serve")
 ASGI_SERVERS = ("uvicorn", "hypercorn", "daphne", "fastapi", "granian")
 ASGI = "uvicorn.workers.UvicornWorker"
+ASGI_CLASSES = (ASGI, "uvicorn_worker.UvicornWorker", "asgi")
 MOVES = re.compile(r"--chdir[ =]+(\S+)|--app-dir[ =]+(\S+)|\bcd\s+(\S+)")
 
 
 @dataclass(frozen=True)
 class WebLine:
     """target: `module:callable`, or empty; worker_class: gunicorn's, where the command means another than usual;
-    folder: where the command changes to first.
+    folder: where the command changes to first; server: granian where the command has it, else empty.
     """
 
     target: str = ""
     worker_class: str = ""
     folder: str = ""
+    server: str = ""
 
     @property
     def note(self) -> str:
@@ -50,21 +52,28 @@ def read(command: str) -> WebLine:
         target = f"{target.removesuffix('()')}()"
     moves = MOVES.search(command)
     folder = next((group for group in moves.groups() if group), "") if moves else ""
-    worker_class = ASGI if asgi else _worker_class(words)
-    return WebLine(target, worker_class, "" if folder in (".", "./") else folder.strip("'\""))
+    folder = "" if folder in (".", "./") else folder.strip("'\"")
+    if asgi == "granian":
+        wsgi = _value(words, "--interface") == "wsgi"
+        return WebLine(target, "" if wsgi else ASGI, folder, asgi)
+    return WebLine(target, ASGI if asgi else _worker_class(words), folder)
 
 
 def _worker_class(words: list[str]) -> str:
     """gunicorn's -k: only what an app cannot do without, a worker that speaks ASGI."""
+    chosen = _value(words, "-k", "--worker-class").lower()
+    return ASGI if "uvicorn" in chosen else "asgi" if chosen == "asgi" else ""
+
+
+def _value(words: list[str], *flags: str) -> str:
+    """The value of an option, after it, behind a `=` or (a short one's) joined to it; empty without the option."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         flag, _, value = word.partition("=")
-        if flag in ("-k", "--worker-class"):
-            chosen = (value or following).lower()
-        elif word.startswith("-k"):
-            chosen = word[2:].lower()
-        else:
-            continue
-        return ASGI if "uvicorn" in chosen else "asgi" if chosen == "asgi" else ""
+        if flag in flags:
+            return value or following
+        for short in flags:
+            if len(short) == len("-k") and word.startswith(short):
+                return word[len(short) :]
     return ""
 
 

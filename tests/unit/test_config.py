@@ -105,6 +105,7 @@ def test_example_of_the_design_is_accepted() -> None:
         ("env", {"ZARPAR_RELEASE": "x"}, "apps.shop"),
         ("gunicorn.workers", "5", "apps.shop.gunicorn.workers"),
         ("gunicorn.worker_class", "eventlet", "apps.shop.gunicorn.worker_class"),
+        ("server", "uwsgi", "apps.shop.server"),
         ("gunicorn.worker", 5, "apps.shop.gunicorn.worker"),
         ("client_max_body_size", "16 M; evil", "apps.shop.client_max_body_size"),
         ("wsgi", "wsgi:app --reload", "apps.shop.wsgi"),

@@ -391,6 +391,7 @@ def test_names(text: str, name: str) -> None:
         ("uvicorn main:app --host 0.0.0.0 --port $PORT", {
             "wsgi": "main:app", "worker_class": "uvicorn.workers.UvicornWorker",
         }),
+        ("granian --interface wsgi wsgi:app", {"wsgi": "wsgi:app"}),
         ("python app.py", {}),
         ("gunicorn 'unclosed", {}),
     ],

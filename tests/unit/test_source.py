@@ -197,6 +197,25 @@ def test_asgi_by_the_web_line_unless_the_inventory_says_otherwise(tmp_path: Path
     assert source.resolve("shop", set_by_hand, tmp_path).worker_class == "asgi"
 
 
+@pytest.mark.parametrize(
+    ("keys", "web", "served"),
+    [
+        ({"server": "granian"}, "gunicorn app:app", "granian:wsgi"),
+        ({"server": "granian"}, "uvicorn app:app", "granian:asgi"),
+        ({"server": "granian", "gunicorn": {"worker_class": "asgi"}}, "gunicorn app:app", "granian:asgi"),
+        ({}, "granian --interface wsgi app:app", "granian:wsgi"),
+        ({}, "granian --interface asgi app:app", "granian:asgi"),
+        ({"server": "gunicorn"}, "granian --interface wsgi app:app", "gthread"),
+        ({"server": "gunicorn"}, "granian --interface asgi app:app", "uvicorn.workers.UvicornWorker"),
+        ({"gunicorn": {"worker_class": "gevent"}}, "granian --interface wsgi app:app", "gevent"),
+    ],
+)
+def test_granian(tmp_path: Path, checkout: Path, keys: dict[str, Any], web: str, served: str) -> None:
+    commit(checkout, Procfile=f"web: {web}\n")
+    app = make_app(source={"path": "repo/app"}, **keys)
+    assert source.resolve("shop", app, tmp_path).worker_class == served
+
+
 def test_django_without_a_web_line(tmp_path: Path, checkout: Path) -> None:
     (checkout / "app" / "Procfile").unlink()
     manage = "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'config.settings.local')\n"

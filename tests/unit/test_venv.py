@@ -11,6 +11,7 @@ from zarpar_host import venv
 from zarpar_host.errors import HostError
 from zarpar_host.state import Places
 
+GRANIAN = "granian:wsgi"
 GTHREAD, UVICORN, UVICORN_WORKER = "gthread", *venv.UVICORN
 Calls = list[tuple[list[str], str]]
 
@@ -31,9 +32,14 @@ def test_what_the_key_depends_on(tree: Path) -> None:
     (tree / "base.txt").write_text("gunicorn==27.0\n")
     before = key(tree)
     assert key(tree, tree_id="t2") == before  # code only
-    others = {key(tree, python="3.12"), key(tree, python="3.12.4"), key(tree, worker_class=UVICORN)}
+    others = {
+        key(tree, python="3.12"),
+        key(tree, python="3.12.4"),
+        key(tree, worker_class=UVICORN),
+        key(tree, worker_class=GRANIAN),
+    }
     (tree / "base.txt").write_text("gunicorn==27.1\n")
-    assert len({before, *others, key(tree)}) == 5
+    assert len({before, *others, key(tree)}) == 6
 
 
 @pytest.mark.parametrize("name", ["uv.lock", "poetry.lock", "Pipfile.lock", "requirements.txt", "pyproject.toml"])
@@ -115,7 +121,8 @@ def environment_with(tree: Path, *modules: str, python: str = "python3.12") -> P
         path.touch() if path.suffix else path.mkdir(exist_ok=True)
     (tree / "venv" / "lib" / python).mkdir(parents=True, exist_ok=True)
     (tree / "venv" / "bin").mkdir(exist_ok=True)
-    (tree / "venv" / "bin" / "gunicorn").touch()  # as it is after uv, or after the app's own dependencies
+    for server in ("gunicorn", "granian"):
+        (tree / "venv" / "bin" / server).touch()  # as it is after uv, or after the app's own dependencies
     return tree / "venv"
 
 
@@ -130,6 +137,9 @@ def environment_with(tree: Path, *modules: str, python: str = "python3.12") -> P
         (UVICORN_WORKER, ["gunicorn", "uvicorn", "uvicorn_worker"], []),
         (UVICORN, ["gunicorn", "click"], ["uvicorn", "uvicorn-worker", "h11"]),
         ("gevent", ["gunicorn"], []),
+        (GRANIAN, ["granian", "click"], []),
+        (GRANIAN, ["gunicorn"], ["granian", "click"]),
+        ("granian:asgi", ["click"], ["granian"]),
     ],
 )
 def test_servers_are_added(tree: Path, calls: Calls, worker_class: str, modules: list[str], added: list[str]) -> None:

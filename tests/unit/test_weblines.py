@@ -26,6 +26,8 @@ from zarpar.weblines import ASGI
         ("fastapi run app/main.py --port $PORT", "app.main:app", ASGI),
         ("fastapi run", "main:app", ASGI),
         ("waitress-serve --port=$PORT --call shop:create_app", "shop:create_app()", ""),
+        ("granian --interface wsgi wsgi:app", "wsgi:app", ""),
+        ("granian --interface=asgi --factory shop:create_app", "shop:create_app()", ASGI),
         ("python manage.py runserver", "", ""),
         ("gunicorn 'unclosed", "", ""),
         ("", "", ""),
@@ -34,6 +36,7 @@ from zarpar.weblines import ASGI
 def test_web_line(command: str, target: str, worker_class: str) -> None:
     found = weblines.read(command)
     assert (found.target, found.worker_class, found.note) == (target, worker_class, "")
+    assert found.server == ("granian" if "granian" in command else "")
 
 
 @pytest.mark.parametrize("command", ["cd backend && gunicorn app:app", "gunicorn --chdir backend app:app"])
