@@ -127,7 +127,7 @@ class App:
 
 @dataclass
 class World:
-    """hosts: name -> {address, debian, names}; web and db: the groups; vault: values that are kept encrypted."""
+    """hosts: name -> {address, debian, names}; web and db: the groups; groups: others; vault: values kept encrypted."""
 
     folder: Path
     name: str
@@ -135,6 +135,7 @@ class World:
     web: list[str]
     db: list[str]
     apps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, list[str]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
     is_lab: bool = True
@@ -169,8 +170,8 @@ class World:
                     **self.variables,
                 },
                 "children": {
-                    "web": {"hosts": {name: self._host_variables(name) for name in self.web}},
-                    "db": {"hosts": {name: self._host_variables(name) for name in self.db}},
+                    group: {"hosts": {name: self._host_variables(name) for name in names}}
+                    for group, names in {"web": self.web, "db": self.db, **self.groups}.items()
                 },
             }
         }
