@@ -16,13 +16,14 @@ from typing import Any
 
 from bench.contenders.base import APP, DOMAIN
 from bench.contenders.shell import Shell
-from bench.contenders.zarpar import ZarparRelease
+from bench.contenders.zarpar import ZarparRelease, describe_app, write_inventory
 from bench.end_state import ask, wait_for_calm
-from bench.lab import NAME, Lab
+from bench.lab import NAME, Lab, Line
 from bench.process import CommandFailed, run
 from bench.results import Results
 from bench.visitors import Visit, Visitors
 
+GRANIAN = "granian"  # the app that is the same, but for its server
 FILES = Path(__file__).parent / "served_files"
 SERVED_HOST, METHODS_HOST = f"{NAME}11", f"{NAME}12"
 SECONDS = 5  # of each run of wrk
@@ -32,10 +33,17 @@ UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 class ServedApp(ZarparRelease):
-    """The app that Zarpar serves, with the addresses for load."""
+    """The app that Zarpar serves, with the addresses for load; and, if `twice`, once more by granian."""
 
     name = "served"
     hello = True
+    twice = False
+
+    def aim(self, line: Line) -> None:
+        apps = {APP: describe_app(self.app.folder)}
+        if self.twice:
+            apps[GRANIAN] = {**describe_app(self.app.folder, f"{GRANIAN}.example.test"), "server": "granian"}
+        write_inventory(self.inventory, [line], apps)
 
 
 class Methods(Shell):
@@ -51,7 +59,8 @@ class Configuration:
 
     name: str
     unit: str
-    port: int
+    port: int = 80
+    domain: str = DOMAIN
 
 
 class Served:
@@ -66,7 +75,12 @@ class Served:
     def served(self) -> None:
         """Requests a second for a small dynamic answer, one with a query, and a static file; then the memory."""
         app = self._served_app()
-        slot = self._inside("readlink", f"/srv/{APP}/live").strip().rpartition("/")[2]
+        app.twice = True
+        self._deploy(app, "deploy")
+        app.twice = False
+        slot, of_granian = (
+            self._inside("readlink", f"/srv/{each}/live").strip().rpartition("/")[2] for each in (APP, GRANIAN)
+        )
         self._inside("tee", "/etc/lesson.conf.py", stdin=(FILES / "lesson.conf.py").read_text())
         site = (FILES / "lesson-site.conf").read_text()
         self._inside("tee", "/etc/nginx/sites-enabled/lesson.conf", stdin=site)
@@ -74,9 +88,9 @@ class Served:
         ours = f"zarpar-{APP}@{slot}.service"
         every = [
             Configuration("lesson", "lesson.service", 8081),
-            Configuration("zarpar", ours, 80),
+            Configuration("zarpar", ours),
             Configuration("gunicorn alone", "lesson.service", 8000),
-            Configuration("granian", "granian.service", 8082),
+            Configuration("granian", f"zarpar-{GRANIAN}@{of_granian}.service", domain=f"{GRANIAN}.example.test"),
         ]
         wait_for_calm(self.lab, SERVED_HOST)
         for number in range(self.rounds):
@@ -86,7 +100,7 @@ class Served:
                 self._inside("systemctl", "restart", configuration.unit)
                 time.sleep(3)
                 self._load(configuration, number)
-        self._inside("systemctl", "stop", "lesson.service", "granian.service")
+        self._inside("systemctl", "stop", *(each.unit for each in every))
         self._inside("systemctl", "start", ours)
         self.say(f"served: {app.lab.address(SERVED_HOST)} serves by Zarpar again")
 
@@ -94,7 +108,7 @@ class Served:
         paths = {"dynamic": "/hello", "database": "/health", "static": "/static/notes.css"}
         for what, path in paths.items():
             url = f"http://127.0.0.1:{configuration.port}{path}"
-            wrk = ["wrk", "-t2", f"-c{CONNECTIONS}", "--latency", "-H", f"Host: {DOMAIN}"]
+            wrk = ["wrk", "-t2", f"-c{CONNECTIONS}", "--latency", "-H", f"Host: {configuration.domain}"]
             self._inside(*wrk, "-d1s", url)
             text = self._inside(*wrk, f"-d{SECONDS}s", url)
             if "Non-2xx" in text:
