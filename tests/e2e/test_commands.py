@@ -221,6 +221,8 @@ def test_logs_follow_until_the_end(live: World) -> None:
 
 
 def test_a_new_secret_reaches_the_app(live: World) -> None:
+    """By a new release of the same commit, with the virtual environment of the one before."""
+    before = _zarpar(live, "run", "--", "printenv", "ZARPAR_RELEASE_ID", "ZARPAR_VENV").out.split()
     secret = "canary-of-commands"  # noqa: S105 - that is the point
     argv = [str(BIN / "zarpar"), "secrets", str(_inventory(live)), "set", "SECRET_KEY"]
     done = subprocess.run(argv, input=secret, capture_output=True, text=True, env=clean_environment(), cwd=ROOT)
@@ -229,6 +231,9 @@ def test_a_new_secret_reaches_the_app(live: World) -> None:
     assert deployed.code == 0, str(deployed)
     shown = _zarpar(live, "run", "--", "printenv", "SECRET_KEY")
     assert shown.out == f"{secret}\n"
+    after = _zarpar(live, "run", "--", "printenv", "ZARPAR_RELEASE_ID", "ZARPAR_VENV").out.split()
+    assert (after[1], after[0][:8]) == (before[1], before[0][:8])
+    assert after[0] != before[0]
     for command, *words in (["secrets", "list"], ["env"], ["logs"], ["doctor", "--resolver", RESOLVER]):
         told = _zarpar(live, command, *words)
         assert told.code == 0, str(told)

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from support import trial
 from support.report import note
 from support.site import APP, Site
 
 
-@pytest.fixture(params=["gunicorn", "granian"])
-def server(request: pytest.FixtureRequest, site: Site) -> Iterator[str]:
-    """What the releases of a test are served by; the first of them is the change to it."""
-    before = site.world.apps[APP]
-    site.world.apps[APP] = {**before, "server": request.param}
-    site.world.write()
-    yield request.param
-    site.world.apps[APP] = before
-    site.world.write()
-
-
 @pytest.mark.parametrize("releases", [pytest.param(3, marks=pytest.mark.short), 50])
+@pytest.mark.parametrize("server", ["gunicorn", "granian"])
 def test_releases_under_load_lose_nothing(site: Site, server: str, releases: int) -> None:
+    """The first release to granian is the change from gunicorn to it."""
+    site.world.apps[APP]["server"] = server
+    site.world.write()
     commits = []
     with site.load(slow=True) as seen:
         for number in range(releases):
