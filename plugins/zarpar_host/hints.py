@@ -189,6 +189,7 @@ WORDS = (
 LOADED = re.compile(r"\b(lib[\w+.-]+?)\.so[\w.]*'?: cannot open shared object file")
 OTHERWISE = (
     (re.compile(r"failed to find libmagic"), ("libmagic1",)),
+    (re.compile(r"Unable to find zbar shared library"), LIBRARIES["libzbar"]),
     (re.compile(r"cannot load library '(?:lib)?gobject-2\.0"), LIBRARIES["libgobject-2.0"]),
 )
 # Well-known packages whose wheels need no compiler.
