@@ -187,6 +187,25 @@ def test_beat_s_tasks_come_once(place: Place) -> None:
     assert 5 <= len(times) <= 8, times
 
 
+def test_another_python_is_built_beside_the_old_one(place: Place) -> None:
+    """An app that changes its Python goes back to the old one, environment and all, when its release does."""
+    _sample(place, "older")  # its Python is there
+    plain = _sample(place, "plain")
+    before, old = place.world.live(place.host, plain.name), _python(place, plain)
+    assert f"Python {OTHER_PYTHON}." not in old
+    plain.app.commit("Another Python", {".python-version": f"{OTHER_PYTHON}\n"})
+    done = place.world.deploy()
+    assert done.code == 0, str(done)
+    place.releases = place.look()
+    assert f"Python {OTHER_PYTHON}." in _python(place, plain)
+    _check(place, "plain")
+    done = place.world.zarpar("rollback", "--app", plain.name)
+    assert done.code == 0, str(done)
+    assert (place.world.live(place.host, plain.name), _python(place, plain)) == (before, old)
+    place.releases = place.look()
+    _check(place, "plain")
+
+
 def test_verify_finds_nothing(place: Place) -> None:
     """The suite that a user runs against a server, for all apps of this one."""
     done = place.world.zarpar("verify")
@@ -202,6 +221,12 @@ def _sample(place: Place, name: str) -> Sample:
 def _check(place: Place, name: str) -> None:
     sample = _sample(place, name)
     CHECKS[name](place.ask(sample), place.releases[name])
+
+
+def _python(place: Place, sample: Sample) -> str:
+    """What the Python says that the app's live release runs with."""
+    done = place.world.zarpar("run", "--app", sample.name, "--", "python", "--version")
+    return done.text
 
 
 def _releases_of(place: Place, sample: Sample) -> set[str]:
