@@ -50,8 +50,8 @@ class Apart:
         release = self.live(WEB)
         samples.check_shop(self.ask, release)
 
-    def deploy(self) -> None:
-        done = self.world.deploy()
+    def deploy(self, *words: str) -> None:
+        done = self.world.deploy(*words)
         assert done.code == 0, str(done)
 
 
@@ -160,10 +160,7 @@ def test_a_worker_comes_back_from_a_reboot_and_a_cut(apart: Apart) -> None:
     until(lambda: apart.processes(WORKER) == {"worker-1", "beat-1"}, 90, "worker and beat are there again")
     live = apart.live(WORKER)
     assert live == before or live.startswith(commit)
-    done = apart.world.deploy()
-    while "is being deployed by" in done.err:
-        done = apart.world.deploy()
-    assert done.code == 0, str(done)
+    apart.deploy("--wait-lock", "120")
     assert apart.live(WEB) == apart.live(WORKER)
     assert apart.live(WEB).startswith(commit)
     apart.works()
