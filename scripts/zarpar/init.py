@@ -28,7 +28,8 @@ USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
 HOSTS = """\
 ---
 # The servers of this environment, made by `zarpar init`. `web` serves, `db` has PostgreSQL; a database on a server of
-# its own is another host in `db`. Redis is on the web host, or on the host of a group `redis`.
+# its own is another host in `db`. Redis is on the web host, or on the host of a group `redis`; workers too, or on the
+# hosts of a group `worker` (docs/APPS.md).
 all:
   vars:
     ansible_user: {user}  # root, or a user with sudo; Zarpar logs in by SSH key
