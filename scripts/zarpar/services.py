@@ -6,6 +6,8 @@ that group, on the only host that runs apps. Where the group worker has hosts, t
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import ipaddress
 import socket
 from collections.abc import Mapping
@@ -114,8 +116,8 @@ def of_host(apps: Apps, task_vars: Mapping[str, Any]) -> dict[str, Any]:
     """What this host serves to the apps, for templates.
 
     redis: "" (it has none), "local" or "network"; listen: its addresses, when other hosts use its Redis; ports: those
-    that only `clients` (their name and addresses) may reach; part and once: see `part` and `runs_once`. Raises BadData
-    for a name without an address.
+    that only `clients` (their name and addresses) may reach; part and once: see `part` and `runs_once`; peers: see
+    `web_peers`. Raises BadData for a name without an address.
     """
     host = task_vars["inventory_hostname"]
     others = [other for other in app_hosts(task_vars) if other != host]
@@ -133,8 +135,23 @@ def of_host(apps: Apps, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         "ports": sorted(ports),
         "part": part(host, task_vars),
         "once": runs_once(host, task_vars),
+        "peers": web_peers(host, task_vars) if any(app.tls != "off" for app in apps.values()) else [],
         "clients": [{"name": other, "addresses": addresses(other, task_vars)} for other in others] if ports else [],
     }
+
+
+def web_peers(host: str, task_vars: Mapping[str, Any]) -> list[str]:
+    """The other web servers of a web server, as nginx writes addresses; those without a known address are left out.
+
+    They share their domains, so an ACME server that wants to prove a name for one of them may ask any other.
+    """
+    web = _group("web", task_vars)
+    found = []
+    for other in web if host in web else []:
+        with contextlib.suppress(BadData):
+            its = sorted(addresses(other, task_vars), key=lambda address: ":" in address) if other != host else []
+            found += [f"[{each}]" if ":" in each else each for each in its[:1]]
+    return found
 
 
 def addresses(host: str, task_vars: Mapping[str, Any]) -> list[str]:
@@ -156,6 +173,7 @@ def addresses(host: str, task_vars: Mapping[str, Any]) -> list[str]:
     return others
 
 
+@functools.cache  # asked for each pair of hosts
 def _resolve(name: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     try:
         return [ipaddress.ip_address(entry[4][0]) for entry in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)]

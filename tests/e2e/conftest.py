@@ -23,7 +23,14 @@ from support.world import World, alone
 class ByHost(LoadScopeScheduling):
     """With `-n 2`, tests that share hosts are run by one worker: all that are not named here share `site`."""
 
-    ALONE = ("test_bad_host.py", "test_commands.py", "test_init.py", "test_missing_packages.py", "test_workers.py")
+    ALONE = (
+        "test_bad_host.py",
+        "test_commands.py",
+        "test_init.py",
+        "test_missing_packages.py",
+        "test_two_web_servers.py",
+        "test_workers.py",
+    )
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0].rpartition("/")[2]

@@ -174,6 +174,27 @@ def test_what_a_host_serves(task_vars: dict[str, Any], role: str, ports: list[in
     assert told["listen"] == ([ADDRESSES[task_vars["inventory_hostname"]]] if role == "network" else [])
 
 
+@pytest.mark.parametrize(
+    ("task_vars", "peers"),
+    [
+        (at("w1", SHOP, web=["w1"]), []),
+        (at("w1", SHOP, web=["w1", "w2"], redis=["r"]), ["192.0.2.2"]),
+        (at("w2", SHOP, web=["w1", "w2", "d"], redis=["r"]), ["192.0.2.1", "[2001:db8::5]"]),
+        (at("r", SHOP, web=["w1", "w2"], redis=["r"]), []),
+        (at("w1", {**SHOP, "tls": "off"}, web=["w1", "w2"], redis=["r"]), []),
+    ],
+)
+def test_web_servers_that_share_their_names(task_vars: dict[str, Any], peers: list[str]) -> None:
+    assert of_host(task_vars)["peers"] == peers
+
+
+def test_a_web_server_without_an_address_is_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "_resolve", lambda _name: [])
+    task_vars = at("w1", SHOP, web=["w1", "w2"], redis=["r"])
+    task_vars["hostvars"]["w2"] = {"ansible_host": "an-alias-of-ssh"}
+    assert of_host(task_vars)["peers"] == []
+
+
 def test_names_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"shop.internal": ["10.0.0.7", "2001:db8::7", "10.0.0.7"], "here": ["127.0.1.1"]}
 
