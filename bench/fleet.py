@@ -18,6 +18,7 @@ FLEETS = (1, 5, 10)
 GROWTH_HOSTS = (1, 10, MOST_HOSTS)
 DATABASE_HOST = f"{NAME}{max(FLEETS) + 1}"
 GROWTH_APPS = (1, 10, 50)
+CONNECTIONS = 500  # to PostgreSQL: 50 apps have two workers of two threads each, twice while a release is switched
 
 
 class FleetApp(Zarpar):
@@ -40,7 +41,8 @@ class FleetApp(Zarpar):
         common = self.lab.line(database, 0) if database else None
         for app in described.values() if database else ():
             app["database_password"] = VALUES["database_password"]
-        write_inventory(self.inventory, [self.lab.line(host, 0) for host in hosts], described, common)
+        lines = [self.lab.line(host, 0) for host in hosts]
+        write_inventory(self.inventory, lines, described, common, postgres_max_connections=CONNECTIONS)
 
 
 class Fleet:

@@ -38,8 +38,17 @@ def describe_app(source: Path, domain: str = DOMAIN) -> dict[str, Any]:
     }
 
 
-def write_inventory(folder: Path, lines: Sequence[Line], apps: Mapping[str, Any], database: Line | None = None) -> Path:
-    """Write an inventory of web servers with their own databases, or with one on another host; return its folder."""
+def write_inventory(
+    folder: Path,
+    lines: Sequence[Line],
+    apps: Mapping[str, Any],
+    database: Line | None = None,
+    **settings: Any,
+) -> Path:
+    """Write an inventory of web servers with their own databases, or with one on another host; return its folder.
+
+    settings: variables of roles.
+    """
     everywhere = folder / "group_vars" / "all"
     everywhere.mkdir(parents=True, exist_ok=True)
     common = everywhere / "00_common.yml"
@@ -58,7 +67,7 @@ def write_inventory(folder: Path, lines: Sequence[Line], apps: Mapping[str, Any]
     web: dict[str, Any] = {line.host: {} for line in lines}
     groups: dict[str, Any] = {"web": {"hosts": web}, "db": {"hosts": {database.host: {}} if database else web}}
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "children": groups}}))
-    (everywhere / "apps.yml").write_text(yaml.safe_dump({"apps": dict(apps)}))
+    (everywhere / "apps.yml").write_text(yaml.safe_dump({"apps": dict(apps), **settings}))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Which Debian package is missing, from what compilers, build tools and the dynamic linker say. Pure.
+"""What mends an app that is not built or does not start, mostly a Debian package, from what its tools say. Pure.
 
 Looked at where apps are built and started (venv, releases, switch), so that every way to run a deploy shows it.
 """
@@ -192,6 +192,7 @@ OTHERWISE = (
     (re.compile(r"Unable to find zbar shared library"), LIBRARIES["libzbar"]),
     (re.compile(r"cannot load library '(?:lib)?gobject-2\.0"), LIBRARIES["libgobject-2.0"]),
 )
+CONNECTIONS = re.compile(r"remaining connection slots are reserved|sorry, too many clients already")
 # Well-known packages whose wheels need no compiler.
 WHEELS = (
     (
@@ -230,6 +231,8 @@ def of_start(text: str) -> str:
         return f"Add to the app in apps.yml: system_packages: [{', '.join(dict.fromkeys(names))}]"
     if unknown:
         return _search_for(unknown)
+    if CONNECTIONS.search(text):
+        return "PostgreSQL has no connection left: raise postgres_max_connections (100 without it) in the inventory."
     module = MODULE.search(text)
     return f"Is {module.group(1)} among the app's dependencies, and in its lock file?" if module else ""
 

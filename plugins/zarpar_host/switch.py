@@ -111,7 +111,10 @@ def _switch(
         journal = machine.journal(target.slot)
         _go_back(places, machine, state, f"through nginx: {problem}")
         raise HostError(
-            f"release {release} was rolled back: through nginx: {problem}", detail=journal, kind="rolled_back"
+            f"release {release} was rolled back: through nginx: {problem}",
+            detail=journal,
+            hint=hints.of_start(journal),
+            kind="rolled_back",
         )
     return {
         "outcome": "active",

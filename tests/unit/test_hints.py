@@ -103,6 +103,8 @@ def test_a_python_that_is_not_there() -> None:
         ),
         ("ImportError: libodd.so.3: cannot open shared object file", "apt-file search libodd.so.3"),
         ("ModuleNotFoundError: No module named 'gevent'", "Is gevent among the app's dependencies"),
+        ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute", "max_connections"),
+        ("FATAL:  sorry, too many clients already", "raise postgres_max_connections"),
         ("RuntimeError: the database is not there", ""),
         ("git: not found", ""),
     ],
