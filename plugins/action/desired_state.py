@@ -21,7 +21,7 @@ class ActionModule(ZarparAction):
         folder = self.role_folder()
         available = task_vars | self.scope(task_vars, self.host_facts(task_vars))
         items = manifest.items(self, folder, available, str(name))
-        ahead = task_vars.get("ansible_facts", {}).get("zarpar_packages", [])
+        ahead = task_vars.get("ansible_facts", {}).get("zarpar_ahead", [])
         answer = self.call("apply", {"check": self._task.check_mode, "items": items, "ahead": ahead})
         changed = [entry for entry in answer["items"] if entry["changed"]]
         return {

@@ -107,10 +107,9 @@ class ActionModule(ZarparAction):
             if one["served"]
         }
         whole = set(task_vars.get("ansible_run_tags", ())) == {"all"} and not task_vars.get("ansible_skip_tags")
-        first = {name for items in manifests.values() for name in manifest.first_packages(items)}
         known |= {
             # apt runs once for what all roles begin with
-            "zarpar_packages": sorted(first) if whole else [],
+            "zarpar_ahead": [one for items in manifests.values() for one in manifest.beginning(items)] if whole else [],
             "zarpar_provisioned": not seen["differs"],
             "zarpar_served": served,
             "zarpar_here": {name: one["here"] for name, one in seen["releases"].items()},

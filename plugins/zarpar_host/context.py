@@ -17,12 +17,13 @@ Item = dict[str, Any]
 class Context:
     """check: only look. changed_paths: files changed by this run, in order. diff: of the item at hand.
 
-    ahead: packages that later manifests of the same deploy begin with; they come along when apt runs anyway.
+    ahead: packages that later manifests of the same deploy begin with, after the files that these read when they are
+    installed; they come along when apt runs anyway.
     """
 
     check: bool
     transaction: Transaction
-    ahead: list[str] = field(default_factory=list)
+    ahead: list[Item] = field(default_factory=list)
     changed_paths: list[Path] = field(default_factory=list)
     touched_units: dict[str, str] = field(default_factory=dict)
     diff: dict[str, str] | None = None

@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+from zarpar_host import items
 from zarpar_host.context import Context, Item
 from zarpar_host.errors import HostError
 from zarpar_host.run import Completed, run
@@ -65,7 +66,12 @@ def packages(context: Context, item: Item) -> bool:
     """These Debian packages, installed without their recommendations; apt runs only when one is missing."""
     absent = missing(list(item["packages"]))
     if absent and not context.check:
-        install(list(dict.fromkeys([*absent, *missing(context.ahead)])))
+        for other in context.ahead:
+            if "packages" not in other:
+                (items.file if "file" in other else items.directory)(context, other)
+        names = [name for other in context.ahead for name in other.get("packages", [])]
+        context.diff = None  # of those files: their own manifest tells of them
+        install(list(dict.fromkeys([*absent, *missing(names)])))
     return bool(absent)
 
 

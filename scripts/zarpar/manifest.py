@@ -70,9 +70,15 @@ def read_all(roles: Path) -> None:
             read(path)
 
 
-def first_packages(rendered: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The packages with which rendered items begin; none when something else has to be there before them."""
-    return list(rendered[0].get("packages", [])) if rendered else []
+def beginning(rendered: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The files and then the packages with which rendered items begin; none when these need something else before."""
+    for number, item in enumerate(rendered):
+        kind = next(iter(item))
+        if kind == "packages":
+            return list(rendered[: number + 1])
+        if kind not in ("directory", "file"):
+            break
+    return []
 
 
 def _items(action: ZarparAction, role: Path, available: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:

@@ -25,9 +25,11 @@ def test_first_deploy_ends_with_verified_https(site: Site) -> None:
 
 
 def test_apt_ran_no_oftener_than_it_must(site: Site) -> None:
-    """Once for what the roles begin with, and once for PostgreSQL, whose settings must be there before it is."""
+    """Once, for what all roles begin with; and PostgreSQL's cluster was made by the settings that it reads then."""
     ran = site.on_host("grep", "-c", "Commandline:.*DPkg::Lock::Timeout", "/var/log/apt/history.log")
-    assert int(ran) == 2
+    assert int(ran) == 1
+    argv = ["runuser", "-u", "postgres", "--", "psql", "-Atc", "SHOW data_checksums"]
+    assert site.on_host(*argv).strip() == "on"
 
 
 def test_again_there_is_nothing_to_do(site: Site) -> None:

@@ -60,9 +60,12 @@ def units() -> dict[str, str]:
 
 def test_what_apt_may_install_ahead() -> None:
     """What a manifest begins with; not what needs something else to be there first."""
-    assert manifest.first_packages(items()) == ["postgresql-client"]
-    assert manifest.first_packages(items()[1:]) == []
-    assert manifest.first_packages([]) == []
+    assert manifest.beginning(items()) == [{"packages": ["postgresql-client"]}]
+    assert manifest.beginning(items()[1:]) == []
+    assert manifest.beginning([]) == []
+    files = [{"directory": "/a"}, {"file": "/a/b", "content": ""}]
+    assert manifest.beginning([*files, {"packages": ["x"]}, {"unit": "x.service"}]) == [*files, {"packages": ["x"]}]
+    assert manifest.beginning(files) == []
 
 
 def test_each_app_has_its_templates(units: dict[str, str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shutil
 from pathlib import Path
 
@@ -157,9 +159,14 @@ def test_what_later_roles_begin_with_comes_along(
     monkeypatch.setattr(packages, "install", done.append)
     monkeypatch.setattr(packages, "missing", lambda names: [name for name in names if name != "there"])
     context = make_context(tmp_path, check)
-    context.ahead = ["later", "there", "new"]
+    read = tmp_path / "read-when-it-is-installed"
+    owned = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name, "mode": "0644"}
+    context.ahead = [{"file": str(read), "content": "x", **owned}, {"packages": ["later", "there", "new"]}]
     assert packages.packages(context, {"packages": wanted}) == (wanted == ["new"])
     assert done == installed
+    assert read.exists() == bool(installed)
+    context.transaction.undo()
+    assert not read.exists()
 
 
 def test_a_directory_is_not_made_through_a_user_s_link(tmp_path: Path) -> None:
