@@ -66,6 +66,7 @@ SAMPLE: dict[str, Any] = {
     "static": {"/static/": "app/static"},
     "uploads": {"/uploads/": "uploads"},
     "env": {"MAIL_SERVER": "smtp.example.com"},
+    "server": "gunicorn",
     "gunicorn": {
         "workers": "auto",
         "threads": 2,
