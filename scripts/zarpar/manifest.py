@@ -71,12 +71,15 @@ def read_all(roles: Path) -> None:
 
 
 def beginning(rendered: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The files and then the packages with which rendered items begin; none when these need something else before."""
+    """The files and then the packages with which rendered items begin; none when these need something else before.
+
+    They become facts, which Ansible shows: a file with a secret is none of them.
+    """
     for number, item in enumerate(rendered):
         kind = next(iter(item))
         if kind == "packages":
             return list(rendered[: number + 1])
-        if kind not in ("directory", "file"):
+        if kind not in ("directory", "file") or item.get("secret"):
             break
     return []
 

@@ -66,6 +66,7 @@ def test_what_apt_may_install_ahead() -> None:
     files = [{"directory": "/a"}, {"file": "/a/b", "content": ""}]
     assert manifest.beginning([*files, {"packages": ["x"]}, {"unit": "x.service"}]) == [*files, {"packages": ["x"]}]
     assert manifest.beginning(files) == []
+    assert manifest.beginning([{"file": "/a", "content": "", "secret": True}, {"packages": ["x"]}]) == []
 
 
 def test_each_app_has_its_templates(units: dict[str, str]) -> None:
