@@ -146,11 +146,15 @@ def web_peers(host: str, task_vars: Mapping[str, Any]) -> list[str]:
     They share their domains, so an ACME server that wants to prove a name for one of them may ask any other.
     """
     web = _group("web", task_vars)
+    if host not in web:
+        return []
     found = []
-    for other in web if host in web else []:
+    for other in web:
+        if other == host:
+            continue
         with contextlib.suppress(BadData):
-            its = sorted(addresses(other, task_vars), key=lambda address: ":" in address) if other != host else []
-            found += [f"[{each}]" if ":" in each else each for each in its[:1]]
+            its = min(addresses(other, task_vars), key=lambda address: ":" in address)
+            found.append(f"[{its}]" if ":" in its else its)
     return found
 
 

@@ -64,12 +64,15 @@ class FakeMachine:
             raise Cut
         self.calls += 1
 
-    def start_slot(self, live: Live) -> None:
+    def give_slot(self, live: Live) -> None:
         self._step()
         link = self.host.places.slot_file(live.slot)
         link.parent.mkdir(parents=True, exist_ok=True)
         replace_link(link, str(self.host.places.environment(live.release)))
         self._step()
+
+    def start_slot(self, live: Live) -> None:
+        self.give_slot(live)
         self.host.slots[live.slot] = live.release
         self._step()
 
@@ -176,13 +179,7 @@ class FakeWorker(FakeMachine):
     slot_restarted = WithoutWeb.slot_restarted  # type: ignore[assignment]
     ask_slot = WithoutWeb.ask_slot  # type: ignore[assignment]
     drain_later = WithoutWeb.drain_later  # type: ignore[assignment]
-
-    def start_slot(self, live: Live) -> None:
-        self._step()
-        link = self.host.places.slot_file(live.slot)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        replace_link(link, str(self.host.places.environment(live.release)))
-        self._step()
+    start_slot = FakeMachine.give_slot
 
 
 def fake(host: FakeHost, cut_at: int = -1) -> Any:
