@@ -54,9 +54,10 @@ class Machine:
         if done.code != 0:
             raise HostError("the app did not start", detail=self.journal(target.slot), kind="unhealthy")
 
-    def stop_slot(self, slot: str) -> None:
-        """Stop a slot and wait for its end: it finishes the requests it has."""
-        run(["systemctl", "stop", self.places.unit(slot)], check=False, timeout=STOP_LIMIT)
+    def stop_slot(self, slot: str, *, wait: bool = True) -> None:
+        """Stop a slot, which finishes the requests it has; `wait`: until it has."""
+        waiting = [] if wait else ["--no-block"]
+        run(["systemctl", "stop", *waiting, self.places.unit(slot)], check=False, timeout=STOP_LIMIT)
 
     def kill_slot(self, slot: str) -> None:
         """Stop a slot at once: one that no visitor ever reached, and that may hang."""

@@ -207,8 +207,11 @@ def read_history(places: Places) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def locked(places: Places, who: str, verb: str, wait: float = 10) -> Iterator[None]:
+def locked(places: Places, who: str, verb: str, wait: float = 60) -> Iterator[None]:
     """Hold the app on this host for one verb; the kernel frees it when the process ends, however it ends.
+
+    Other deploys are kept out by the lease. This is held by what the host does by itself, and by the last verb of a
+    deploy whose controller is gone.
 
     Raises HostError naming the holder when it is not free within `wait` seconds.
     """

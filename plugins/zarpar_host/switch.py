@@ -314,7 +314,8 @@ def drain(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
     with locked(places, "the drain", "drain", wait=600):
         if request["slot"] in _slots_in_use(load(places)):
             return {"outcome": "unchanged", "changed": False}
-        machine.stop_slot(request["slot"])
+        machine.stop_slot(request["slot"], wait=False)
+    machine.stop_slot(request["slot"])  # its last requests end while the app is free: a deploy may come meanwhile
     return {"outcome": "stopped", "changed": True}
 
 

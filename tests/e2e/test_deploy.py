@@ -7,6 +7,9 @@ import re
 
 from support.report import note
 from support.site import APP, Site
+from support.world import until
+
+ENDS_SLOWLY = "    configure_logging()\n    atexit.register(time.sleep, 20)\n"
 
 
 def test_first_deploy_ends_with_verified_https(site: Site) -> None:
@@ -119,3 +122,25 @@ def test_a_ref_can_be_named(site: Site) -> None:
     done = site.world.deploy()
     assert done.code == 0, str(done)
     assert site.serving().startswith(head)
+
+
+def test_an_old_slot_that_ends_slowly_is_in_nobody_s_way(site: Site) -> None:
+    """The host's lock of the app is free while the app takes its time to end; the next release waits for its slot."""
+    head = site.app.head()
+    first = "from flask import Flask, Response, render_template\n"
+    slow = f"import atexit\nimport time\n\n{first}"
+    site.app.edit("notes/__init__.py", first, slow)
+    site.app.edit("notes/__init__.py", "    configure_logging()\n", ENDS_SLOWLY)
+    site.app.commit("Ends slowly")
+    assert site.world.deploy().code == 0
+    ending = f"zarpar-{APP}@{site.world.state(site.host, APP)['live']['slot']}.service"
+    site.app.reset(head)
+    site.app.commit("Ends at once")
+    assert site.world.deploy().code == 0
+    shown = ("systemctl", "show", "-p", "ActiveState", "--value", ending)
+    until(lambda: site.on_host(*shown).strip() == "deactivating", 120, "the watched release is good, the old one ends")
+    site.on_host("flock", "--nonblock", f"/run/zarpar/{APP}.lock", "true")
+    commit = site.app.commit("The next")
+    done = site.world.deploy()
+    assert done.code == 0, str(done)
+    assert site.serving().startswith(commit), str(done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from zarpar_host.errors import HostError
 from zarpar_host.files import replace_link
 from zarpar_host.machine import Machine, WithoutWeb, machine_for
 from zarpar_host.releases import settings_of
-from zarpar_host.state import SLOTS, Live, Places, State, load, save
+from zarpar_host.state import SLOTS, Live, Places, State, load, locked, save
 
 HEALTH = {"path": "/health", "status": 200, "host": "a.example.com", "body": "", "timeout": 1, "passes": 2}
 
@@ -79,7 +80,7 @@ class FakeMachine:
     def start_later(self, live: Live) -> None:
         self.start_slot(live)
 
-    def stop_slot(self, slot: str) -> None:
+    def stop_slot(self, slot: str, *, wait: bool = True) -> None:  # noqa: ARG002
         self._step()
         self.host.slots.pop(slot, None)
         self._step()
@@ -390,6 +391,30 @@ def test_watch_ends_well(places: Places, quick: None) -> None:
     assert load(places).releases["two"]["status"] == "good"
     assert host.slots == {"green": "two"}
     assert_agrees(places, host)
+
+
+def test_deploy_need_not_wait_for_an_old_slot_that_ends_slowly(places: Places) -> None:
+    """An app may take long to end; the host's lock of the app is free while it does."""
+    stops = []
+
+    class Slow(FakeMachine):
+        def wait_drained(self, slot: str, seconds: float) -> None:
+            assert (slot, seconds) == ("green", 30)
+
+        def stop_slot(self, slot: str, *, wait: bool = True) -> None:
+            with locked(places, "a deploy", "activate", wait=0) if wait else contextlib.nullcontext():
+                stops.append((slot, wait))
+
+    host = FakeHost(places)
+    add_release(places, "one")
+    deploy(places, host, "one")
+    request = {"app": "shop", "slot": "green", "seconds": "30"}
+    assert switch.drain(request, places.root, Slow(host))["outcome"] == "stopped"  # type: ignore[arg-type]
+    assert stops == [("green", False), ("green", True)]
+    add_release(places, "two")
+    deploy(places, host, "two")
+    assert switch.drain(request, places.root, Slow(host))["outcome"] == "unchanged"  # type: ignore[arg-type]
+    assert len(stops) == 2
 
 
 def test_next_deploy_ends_the_watch_of_the_one_before(places: Places) -> None:
