@@ -183,8 +183,8 @@ def test_beat_s_tasks_come_once(place: Place) -> None:
     sample = _sample(place, "shop")
     first = samples.said(place.ask(sample), "/ticks")["ticks"][0][0]
     until(lambda: samples.said(place.ask(sample), "/ticks")["ticks"][0][0] > first + 11, 60, "eleven seconds of beat")
-    times = [at for at, _ in samples.said(place.ask(sample), "/ticks")["ticks"] if at >= first]
-    assert 5 <= len(times) <= 8, times
+    times = [at for at, _ in samples.said(place.ask(sample), "/ticks")["ticks"] if first <= at <= first + 11]
+    assert len(times) <= 8, f"two beats would make eleven: {times}"
 
 
 def test_another_python_is_built_beside_the_old_one(place: Place) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -41,9 +40,7 @@ def test_again_there_is_nothing_to_do(world: World) -> None:
 
 
 def test_what_none_of_them_has_is_not_asked_for_in_a_circle(world: World) -> None:
-    begin = time.monotonic()
     assert world.visit(NAMED, f"http://{DOMAIN}/.well-known/acme-challenge/none")[0] == 404
-    assert time.monotonic() - begin < 10
     logged = world.run_on(OTHER, "sh", "-c", "grep -c acme-challenge/none /var/log/nginx/access.log || true")
     assert logged.strip() == "1", "asked once"
 

@@ -58,7 +58,6 @@ def test_a_dead_deploy_frees_the_app_by_itself(site: Site) -> None:
     note(f"after a killed deploy: the next one waited and worked for {done.seconds:.0f} s in all")
     assert done.code == 0, str(done)
     assert site.serving().startswith(commit)
-    assert done.seconds < 120
 
 
 def _is_held(site: Site) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,10 +101,8 @@ def test_the_certificate_authority_answers_on_its_name(inventory: Path) -> None:
     assert (folder / "pebble-root.pem").read_text().startswith("-----BEGIN CERTIFICATE-----")
 
 
-def test_up_again_does_nothing_and_is_quick(inventory: Path) -> None:
-    start = time.monotonic()
+def test_up_again_does_nothing(inventory: Path) -> None:
     assert up(inventory) == [f"The lab was up: {OLD} (10.77.0.131), {NEW} (10.77.0.132)"]
-    assert time.monotonic() - start < 5
 
 
 def test_two_at_once(inventory: Path) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,7 +127,11 @@ def test_a_fault_of_the_listener_does_not_cut_the_run_short(checkout: Path) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_run_and_its_workers(checkout: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_run_and_its_workers(
+    checkout: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By themselves: nothing has to be killed, however slow the machine is."""
+    monkeypatch.setattr(runner, "GRACE", 120.0)
     nap = f"3{os.getpid()}.{int(number)}"  # a number of its own, to find the process by
     before = signal.getsignal(number)
 
@@ -136,10 +139,8 @@ def test_a_signal_ends_the_run_and_its_workers(checkout: Path, number: signal.Si
         if event["event"] == "runner_on_start":
             threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
 
-    start = time.monotonic()
     done = runner.run(planned(checkout, command("sleep", nap)), listen)
-    assert done.interrupted
-    assert time.monotonic() - start < runner.GRACE
+    assert done == runner.Finished(99, interrupted=True), "254: it had to be killed"
     assert not list((checkout / "scratch").iterdir())
     assert signal.getsignal(number) == before
     assert nap not in subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True).stdout
