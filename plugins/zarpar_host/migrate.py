@@ -20,7 +20,7 @@ from zarpar_host import envfile, lease, schema
 from zarpar_host.errors import HostError
 from zarpar_host.releases import command_run, settings_of
 from zarpar_host.run import BASE_ENVIRONMENT, identity, run
-from zarpar_host.state import Places, load, locked, record, save
+from zarpar_host.state import Places, deploying, load, locked, record, save
 
 DUMP = "before-migration.dump"
 DUMP_LIMIT = 3600
@@ -55,10 +55,9 @@ def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
     places = Places(request["app"], root)
     release = request["release"]
     lease.hold(places, request)
-    with locked(places, request.get("by", ""), "migrate"):
+    with deploying(places, request.get("by", ""), "migrate"):
         settings = settings_of(places, release)
-        state = load(places)
-        if not settings["migrate"] or state.releases[release].get("migrated"):
+        if not settings["migrate"] or load(places).releases[release].get("migrated"):
             return {"outcome": "unchanged", "changed": False}
         started = time.monotonic()
         values = envfile.parse(places.environment(release).read_text())
@@ -67,8 +66,7 @@ def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
         with _alone(places, database):
             before = schema.heads(places, database) if database else []
             if is_applied(settings["migrate"], settings["schema"]["tips"], before):
-                state.note(release, migrated=True, schema=before)
-                save(places, state)
+                _note(places, request, before, 0)
                 return {"outcome": "unchanged", "changed": False, "schema": before}
             dumped = _dump(places, release, settings, database, before)
             ended: list[str] = []
@@ -82,11 +80,18 @@ def migrate(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
                 raise
             after = schema.heads(places, database) if database else []
         seconds = round(time.monotonic() - started, 2)
-        state.note(release, migrated=True, schema=after)
-        state.took(release, seconds)
-        save(places, state)
+        _note(places, request, after, seconds)
         record(places, "migrated", release=release, seconds=seconds, before=before, after=after, dump=dumped)
     return {"outcome": "migrated", "changed": True, "detail": output, "schema": after}
+
+
+def _note(places: Places, request: dict[str, Any], heads: list[str], seconds: float) -> None:
+    """Enter into the state that a release has run its migration."""
+    with locked(places, request.get("by", ""), "migrate"):
+        state = load(places)
+        state.note(request["release"], migrated=True, schema=heads)
+        state.took(request["release"], seconds)
+        save(places, state)
 
 
 def is_applied(command: str, tips: list[str], heads: list[str]) -> bool:

@@ -17,7 +17,7 @@ from zarpar_host.errors import HostError
 from zarpar_host.files import write_atomic, write_json
 from zarpar_host.masking import mask
 from zarpar_host.run import PATH, TAIL, run
-from zarpar_host.state import SLOTS, Places, State, all_apps, load, locked, now, read_history, record, save
+from zarpar_host.state import SLOTS, Places, State, all_apps, deploying, load, locked, now, read_history, record, save
 
 FREE_BYTES = 200 * 2**20
 FREE_INODES = 20_000
@@ -45,7 +45,7 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
         return {"outcome": "unchanged", "changed": False, "well": True}
     well = _serves_now(places)
     lease.lock({**request, "app": app["name"], "by": release["by"], "commit": release["commit"]}, root)
-    with locked(places, release["by"], "prepare"):
+    with deploying(places, release["by"], "prepare"):
         if (places.release(release["id"]) / "release.json").exists():
             _note(places, release, settings_of(places, release["id"])["venv"], 0)
             return {"outcome": "prepared", "changed": False, "well": well}
@@ -68,13 +68,13 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
 
 def _note(places: Places, release: dict[str, Any], environment: str, seconds: float) -> None:
     """Enter a whole release into the state, unless it is there: a cut can come just before this."""
-    state = load(places)
-    if release["id"] not in state.releases:
-        told = {name: release[name] for name in TOLD}
-        state.note(
-            release["id"], status="prepared", venv=environment, migrated=False, prepared_at=now(), took=seconds, **told
-        )
-        save(places, state)
+    told = {name: release[name] for name in TOLD}
+    facts = {"venv": environment, "migrated": False, "prepared_at": now(), "took": seconds, **told}
+    with locked(places, release["by"], "prepare"):
+        state = load(places)
+        if release["id"] not in state.releases:
+            state.note(release["id"], status="prepared", **facts)
+            save(places, state)
 
 
 def _is_live(places: Places, release: str) -> bool:

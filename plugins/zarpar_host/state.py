@@ -206,18 +206,29 @@ def read_history(places: Places) -> list[dict[str, Any]]:
     return events
 
 
-@contextlib.contextmanager
-def locked(places: Places, who: str, verb: str, wait: float = 60) -> Iterator[None]:
-    """Hold the app on this host for one verb; the kernel frees it when the process ends, however it ends.
+def locked(places: Places, who: str, verb: str, wait: float = 60) -> contextlib.AbstractContextManager[None]:
+    """Hold the app's state.json, slots and processes on this host, as briefly as can be: the watcher needs them.
 
-    Other deploys are kept out by the lease. This is held by what the host does by itself, and by the last verb of a
-    deploy whose controller is gone.
-
-    Raises HostError naming the holder when it is not free within `wait` seconds.
+    Raises HostError, kind "locked", naming the holder, when they are not free within `wait` seconds.
     """
+    return _held(places, "lock", who, verb, wait)
+
+
+def deploying(places: Places, who: str, verb: str, wait: float = 60) -> contextlib.AbstractContextManager[None]:
+    """Hold the app's releases on this host, for as long as a verb of a deploy takes; may be taken before `locked`.
+
+    Other deploys are kept out by the lease, but the last verb of one whose controller is gone goes on without it.
+    Raises HostError as `locked` does.
+    """
+    return _held(places, "deploy.lock", who, verb, wait)
+
+
+@contextlib.contextmanager
+def _held(places: Places, lock: str, who: str, verb: str, wait: float) -> Iterator[None]:
+    """The kernel frees a lock when the process ends, however it ends."""
     places.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
     deadline = time.monotonic() + wait
-    with (places.runtime / f"{places.app}.lock").open("a+") as handle:
+    with (places.runtime / f"{places.app}.{lock}").open("a+") as handle:
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -33,7 +33,7 @@ from zarpar_host.errors import HostError
 from zarpar_host.health import Check
 from zarpar_host.machine import Machine, machine_for
 from zarpar_host.releases import prune, settings_of
-from zarpar_host.state import SLOTS, Live, Pending, Places, State, all_apps, load, locked, now, record, save
+from zarpar_host.state import SLOTS, Live, Pending, Places, State, all_apps, deploying, load, locked, now, record, save
 
 CONFIRM_WITHIN = 60
 LOOK_EVERY = 1.0
@@ -57,7 +57,8 @@ def activate(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     if serves(places, machine, state, release, settings):  # nothing to do: needs no lock
         return {"outcome": "unchanged", "changed": False, "release": release}
     lease.hold(places, request)
-    with locked(places, request.get("by", ""), "activate"):
+    who = str(request.get("by", ""))
+    with deploying(places, who, "activate"), locked(places, who, "activate"):
         state = _settled(places, machine)
         if serves(places, machine, state, release, settings):
             return {"outcome": "unchanged", "changed": False, "release": release}
@@ -222,7 +223,8 @@ def rollback(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     places = Places(request["app"], root)
     machine = machine or machine_for(places)
     lease.hold(places, request)
-    with locked(places, request.get("by", ""), "rollback"):
+    who = str(request.get("by", ""))
+    with deploying(places, who, "rollback"), locked(places, who, "rollback"):
         state = load(places)
         origin = state.pending.origin if state.pending else None
         target = request.get("to") or (origin.release if origin else state.previous())
@@ -323,7 +325,8 @@ def prune_now(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]
     """Remove what is old, as every finished deploy does. request: app, keep (good releases; default: the app's own)."""
     places = Places(request["app"], root)
     lease.hold(places, request)
-    with locked(places, request.get("by", ""), "prune"):
+    who = str(request.get("by", ""))
+    with deploying(places, who, "prune"), locked(places, who, "prune"):
         state = load(places)
         keep = int(request.get("keep") or (settings_of(places, state.live.release)["app"]["keep"] if state.live else 5))
         removed = prune(places, state, keep)
@@ -400,8 +403,18 @@ def _finish(places: Places, machine: Machine, state: State) -> None:
         settings = settings_of(places, state.live.release)["app"]
         if origin:
             machine.drain_later(origin.slot, settings["drain"])
-        prune(places, state, settings["keep"])
+        _prune_unless_deploying(places, state, settings["keep"])
         save(places, state)
+
+
+def _prune_unless_deploying(places: Places, state: State, keep: int) -> None:
+    """A deploy that goes on makes a release that no state knows yet; when it ends well, it prunes."""
+    try:
+        with deploying(places, "the host itself", "prune", wait=0):
+            prune(places, state, keep)
+    except HostError as error:
+        if error.kind != "locked":
+            raise
 
 
 def _mark_good(places: Places, state: State) -> None:

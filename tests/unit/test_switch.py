@@ -16,7 +16,7 @@ from zarpar_host.errors import HostError
 from zarpar_host.files import replace_link
 from zarpar_host.machine import Machine, WithoutWeb, machine_for
 from zarpar_host.releases import settings_of
-from zarpar_host.state import SLOTS, Live, Places, State, load, locked, save
+from zarpar_host.state import SLOTS, Live, Places, State, deploying, load, locked, save
 
 HEALTH = {"path": "/health", "status": 200, "host": "a.example.com", "body": "", "timeout": 1, "passes": 2}
 
@@ -360,6 +360,37 @@ def test_confirmed_release_that_falls_ill_goes_back_by_itself(places: Places, qu
     assert host.visitors == Live("one", "blue")
     assert_agrees(places, host)
     assert load(places).releases["two"]["status"] == "bad"
+
+
+def test_it_goes_back_as_well_while_the_next_release_is_built(places: Places, quick: None) -> None:
+    """A build or a migration may take many minutes, and visitors must not wait for it."""
+    host = FakeHost(places)
+    add_release(places, "one", watch=60)
+    add_release(places, "two", watch=60)
+    deploy(places, host, "one")
+    token = switch_only(places, host, "two")
+    confirm(places, host, token)
+    host.sick.add("two")
+    with deploying(places, "ana", "prepare"):
+        assert watch(places, host, token)["outcome"] == "rolled_back"
+    assert host.visitors == Live("one", "blue")
+    assert_agrees(places, host)
+
+
+def test_nothing_is_pruned_while_the_next_release_is_built(places: Places, quick: None) -> None:
+    """No state knows that release yet, so its folder would be taken for what somebody left."""
+    host = FakeHost(places)
+    add_release(places, "one", watch=0)
+    for name in ("two", "three"):
+        add_release(places, name, watch=1)
+        built = places.release(f"after-{name}")
+        token = switch_only(places, host, name)
+        confirm(places, host, token)
+        with deploying(places, "ana", "prepare") if name == "two" else contextlib.nullcontext():
+            built.mkdir()
+            assert watch(places, host, token)["outcome"] == "active"
+        assert load(places).releases[name]["status"] == "good"
+        assert places.release("after-two").exists() == (name == "two")
 
 
 @pytest.mark.parametrize("confirmed", [True, False])
