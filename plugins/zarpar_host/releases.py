@@ -17,7 +17,20 @@ from zarpar_host.errors import HostError
 from zarpar_host.files import write_atomic, write_json
 from zarpar_host.masking import mask
 from zarpar_host.run import PATH, TAIL, run
-from zarpar_host.state import SLOTS, Places, State, all_apps, deploying, load, locked, now, read_history, record, save
+from zarpar_host.state import (
+    PATIENCE,
+    SLOTS,
+    Places,
+    State,
+    all_apps,
+    deploying,
+    load,
+    locked,
+    now,
+    read_history,
+    record,
+    save,
+)
 
 FREE_BYTES = 200 * 2**20
 FREE_INODES = 20_000
@@ -35,9 +48,9 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
     """Make a release ready to start: its tree, its environment file, its virtual environment, its build commands.
 
     request: app (normalised, with env), release {id, tree, commit, subject, author, wsgi, worker_class, migrate,
-    processes, schedules, by} and archive {sha256, size}, whose bytes follow on the stream. Without an archive the
-    answer is "needed": send it. Running it again is safe at any point: a release counts only with its release.json,
-    which is written last. The answer's `notes` are for people.
+    processes, schedules, by}, wait (seconds, for another deploy to end) and archive {sha256, size}, whose bytes follow
+    on the stream. Without an archive the answer is "needed": send it. Running it again is safe at any point: a release
+    counts only with its release.json, which is written last. The answer's `notes` are for people.
     """
     app, release = request["app"], request["release"]
     places = Places(app["name"], root)
@@ -45,7 +58,9 @@ def prepare(request: dict[str, Any], stream: BinaryIO, root: Path = Path("/")) -
         return {"outcome": "unchanged", "changed": False, "well": True}
     well = _serves_now(places)
     lease.lock({**request, "app": app["name"], "by": release["by"], "commit": release["commit"]}, root)
-    with deploying(places, release["by"], "prepare"):
+    patience = max(float(request.get("wait") or 0), PATIENCE)
+    with deploying(places, release["by"], "prepare", patience):
+        lease.hold(places, request)  # nobody renewed it while the last verb of a dead deploy was waited for
         if (places.release(release["id"]) / "release.json").exists():
             _note(places, release, settings_of(places, release["id"])["venv"], 0)
             return {"outcome": "prepared", "changed": False, "well": well}

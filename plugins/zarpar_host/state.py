@@ -21,6 +21,7 @@ from zarpar_host.errors import HostError
 from zarpar_host.files import sync_directory, write_json
 
 SLOTS = ("blue", "green")
+PATIENCE = 60.0  # seconds that a verb waits for another one to end
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def read_history(places: Places) -> list[dict[str, Any]]:
     return events
 
 
-def locked(places: Places, who: str, verb: str, wait: float = 60) -> contextlib.AbstractContextManager[None]:
+def locked(places: Places, who: str, verb: str, wait: float = PATIENCE) -> contextlib.AbstractContextManager[None]:
     """Hold the app's state.json, slots and processes on this host, as briefly as can be: the watcher needs them.
 
     Raises HostError, kind "locked", naming the holder, when they are not free within `wait` seconds.
@@ -214,7 +215,7 @@ def locked(places: Places, who: str, verb: str, wait: float = 60) -> contextlib.
     return _held(places, "lock", who, verb, wait)
 
 
-def deploying(places: Places, who: str, verb: str, wait: float = 60) -> contextlib.AbstractContextManager[None]:
+def deploying(places: Places, who: str, verb: str, wait: float = PATIENCE) -> contextlib.AbstractContextManager[None]:
     """Hold the app's releases on this host, for as long as a verb of a deploy takes; may be taken before `locked`.
 
     Other deploys are kept out by the lease, but the last verb of one whose controller is gone goes on without it.

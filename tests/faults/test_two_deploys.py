@@ -60,6 +60,22 @@ def test_a_dead_deploy_frees_the_app_by_itself(site: Site) -> None:
     assert site.serving().startswith(commit)
 
 
+def test_the_last_verb_of_a_dead_deploy_is_waited_for(site: Site) -> None:
+    """On the host a build goes on without its controller, for longer than the lease and than anybody waits unasked."""
+    trial.plan(site.app, "Killed while it is built", build_seconds=150)
+    running = site.world.begin_deploy()
+    until(lambda: _is_built(site), 60, "the release is built")
+    running.kill()
+    commit = trial.plan(site.app, "After it")
+    done = site.world.deploy("--wait-lock", "300")
+    assert done.code == 0, str(done)
+    assert site.serving().startswith(commit)
+
+
+def _is_built(site: Site) -> bool:
+    return bool(site.on_host("find", f"/srv/{APP}/releases", "-path", "*/src/building"))
+
+
 def _is_held(site: Site) -> bool:
     return site.world.succeeds_on(site.host, "test", "-s", f"/run/zarpar/{APP}.lease")
 
