@@ -66,7 +66,7 @@ class Machine:
 
     def slot_alive(self, slot: str) -> bool:
         """Whether a slot's unit runs."""
-        return run(["systemctl", "is-active", "--quiet", self.places.unit(slot)], check=False).code == 0
+        return not processes.units_down([self.places.unit(slot)])
 
     def journal(self, slot: str) -> str:
         """What a slot's app logged since it was started: to the journal, and to its own file when it has one.
@@ -118,8 +118,11 @@ class Machine:
 
     def slot_restarted(self, slot: str) -> bool:
         """Whether a slot's app is down, or ended since it was started and was started again."""
-        argv = ["systemctl", "show", "-p", "ActiveState,NRestarts", "--value", self.places.unit(slot)]
-        return sorted(run(argv, check=False).out.split()) != ["0", "active"]
+        return bool(processes.ended([self.places.unit(slot)]))
+
+    def going_down(self) -> bool:
+        """Whether the host is shut down: then everything ends, also what is well."""
+        return run(["systemctl", "is-system-running"], check=False).out.strip() == "stopping"
 
     def ask_slot(self, slot: str, check: health.Check) -> str:
         """One look over a slot's socket; empty when the app is well."""

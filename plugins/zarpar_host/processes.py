@@ -132,10 +132,10 @@ def status(places: Places, slot: str, settings: dict[str, Any]) -> dict[str, dic
 
 
 def shown(names: list[str], properties: str) -> dict[str, dict[str, str]]:
-    """Properties of units, times in UTC."""
+    """Properties of units, times in UTC. Raises HostError when systemd does not answer: that says nothing of a unit."""
     if not names:
         return {}
-    done = run(["systemctl", "show", "-p", f"Id,{properties}", "--", *names], check=False, env={"TZ": "UTC"})
+    done = run(["systemctl", "show", "-p", f"Id,{properties}", "--", *names], env={"TZ": "UTC"})
     found = {}
     for block in done.out.split("\n\n"):
         its = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)

@@ -268,6 +268,8 @@ def watch(request: dict[str, Any], root: Path = Path("/"), machine: Machine | No
         settings = settings_of(places, state.live.release)["app"]
         waited = time.monotonic() - begin
         problem = _illness(places, machine, state.live)
+        if problem and machine.going_down():
+            return {"outcome": "unchanged", "changed": False}  # the next boot settles it
         ill = ill + 1 if problem else 0
         if ENDED in problem or ill >= ILL_LOOKS:
             return _end_watch(places, machine, request["token"], problem)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,6 +181,17 @@ def test_what_systemd_says_of_processes(places: Places, monkeypatch: pytest.Monk
     assert [unit for unit in units if unit not in processes.units_down(units)] == [units[0], units[3]]
     settings = {"processes": [{"name": "worker", "count": 4, "single": False}], "schedules": []}
     assert processes.status(places, "blue", settings) == {"worker": {"wanted": 4, "running": 2}}
+
+
+def test_systemd_that_does_not_answer_says_nothing_of_an_app(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the moment in which it executes itself anew, or the host loses its power: nobody may go back for that."""
+    silent = "import sys; sys.exit('Failed to get properties: Connection reset by peer')"
+    monkeypatch.setattr(processes, "run", lambda _argv, **options: run.run([sys.executable, "-c", silent], **options))
+    host = machine.Machine(places)
+    for ask in (host.slot_alive, host.slot_restarted, lambda slot: host.processes_ended(slot, ["worker-1"])):
+        with pytest.raises(HostError) as caught:
+            ask("blue")
+        assert "Connection reset" in caught.value.summary + caught.value.detail
 
 
 def test_what_runs_elsewhere(places: Places) -> None:

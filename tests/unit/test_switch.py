@@ -43,6 +43,7 @@ class FakeHost:
         self.ending: dict[tuple[str, str], str] = {}
         self.dying: set[str] = set()  # releases, or instances, whose processes end as soon as they are started
         self.timers: dict[str, str] = {}
+        self.shuts_down = False
 
     def reboot(self) -> None:
         """The power went: what is on the disk stays, and what nobody enabled is gone."""
@@ -122,6 +123,9 @@ class FakeMachine:
 
     def slot_restarted(self, slot: str) -> bool:
         return slot not in self.host.slots or self.host.slots[slot] in self.host.restarted
+
+    def going_down(self) -> bool:
+        return self.host.shuts_down
 
     def ask_slot(self, slot: str, _check: object) -> str:
         return "500" if self.host.slots.get(slot) in self.host.sick else ""
@@ -375,6 +379,21 @@ def test_it_goes_back_as_well_while_the_next_release_is_built(places: Places, qu
         assert watch(places, host, token)["outcome"] == "rolled_back"
     assert host.visitors == Live("one", "blue")
     assert_agrees(places, host)
+
+
+def test_a_host_that_is_shut_down_does_not_go_back(places: Places, quick: None) -> None:
+    """The app ends then, and so does the watcher, in whatever order; at boot the confirmed release is the good one."""
+    host = FakeHost(places)
+    add_release(places, "one", watch=60)
+    add_release(places, "two", watch=60)
+    deploy(places, host, "one")
+    token = switch_only(places, host, "two")
+    confirm(places, host, token)
+    host.restarted.add("two")
+    host.shuts_down = True
+    before = (places.data / "state.json").read_text()
+    assert watch(places, host, token)["outcome"] == "unchanged"
+    assert (places.data / "state.json").read_text() == before
 
 
 def test_nothing_is_pruned_while_the_next_release_is_built(places: Places, quick: None) -> None:
