@@ -179,17 +179,12 @@ def server_settings(command: str) -> dict[str, Any]:
     except ValueError:
         return {}
     line = weblines.read(command)
-    found: dict[str, Any] = {"wsgi": line.target} if line.target else {}
-    if line.worker_class:
-        found["worker_class"] = line.worker_class
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        flag, _, value = word.partition("=")
-        value = value or following
-        if flag in ("-k", "--worker-class"):
-            found.setdefault("worker_class", value)
-        elif flag in ("-t", "--timeout", "--threads") and value.isdecimal() and int(value) > 0:
-            found["threads" if flag == "--threads" else "timeout"] = int(value)
-    return found
+    found: dict[str, Any] = {"wsgi": line.target}
+    found["worker_class"] = line.worker_class or weblines.option(words, "-k", "--worker-class")
+    for name, flags in {"timeout": ("-t", "--timeout"), "threads": ("--threads",)}.items():
+        value = weblines.option(words, *flags)
+        found[name] = int(value) if value.isdecimal() else 0
+    return {name: value for name, value in found.items() if value}
 
 
 def _web(found: Findings, command: str, why: str) -> None:

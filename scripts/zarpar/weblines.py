@@ -54,20 +54,23 @@ def read(command: str) -> WebLine:
     folder = next((group for group in moves.groups() if group), "") if moves else ""
     folder = "" if folder in (".", "./") else folder.strip("'\"")
     if asgi == "granian":
-        wsgi = _value(words, "--interface") == "wsgi"
+        wsgi = option(words, "--interface") == "wsgi"
         return WebLine(target, "" if wsgi else ASGI, folder, asgi)
     return WebLine(target, ASGI if asgi else _worker_class(words), folder)
 
 
 def _worker_class(words: list[str]) -> str:
     """gunicorn's -k: only what an app cannot do without, a worker that speaks ASGI."""
-    chosen = _value(words, "-k", "--worker-class").lower()
+    chosen = option(words, "-k", "--worker-class").lower()
     return ASGI if "uvicorn" in chosen else "asgi" if chosen == "asgi" else ""
 
 
-def _value(words: list[str], *flags: str) -> str:
-    """The value of an option, after it, behind a `=` or (a short one's) joined to it; empty without the option."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+def option(words: list[str], *flags: str) -> str:
+    """The value of an option, after it, behind a `=` or (a short one's) joined to it; empty without the option.
+
+    Of several the last one, as the servers themselves take it.
+    """
+    for word, following in reversed(list(zip(words, [*words[1:], ""], strict=True))):
         flag, _, value = word.partition("=")
         if flag in flags:
             return value or following

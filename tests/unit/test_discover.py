@@ -392,6 +392,9 @@ def test_names(text: str, name: str) -> None:
             "wsgi": "main:app", "worker_class": "uvicorn.workers.UvicornWorker",
         }),
         ("granian --interface wsgi wsgi:app", {"wsgi": "wsgi:app"}),
+        ("gunicorn wsgi:app -kgevent -t9 --timeout 120 --threads 0", {
+            "wsgi": "wsgi:app", "worker_class": "gevent", "timeout": 120,
+        }),
         ("python app.py", {}),
         ("gunicorn 'unclosed", {}),
     ],
