@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from zarpar.config import NOT_IN_A_LINE, PROCESS, STOP, App
@@ -18,6 +19,9 @@ ALONE = frozenset({"beat", "celerybeat", "celery-beat", "celery_beat", "clock", 
 SCHEDULERS = frozenset({"rqscheduler", "rqscheduler.py"})
 WITH_VALUE = frozenset({"-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config", "--workdir"})
 BEAT_FILE = ' --schedule "$ZARPAR_SHARED/celerybeat-schedule"'
+# A variable with a password among a command's arguments; before a command (NAME=$SECRET program) it is none of them.
+SECRET = re.compile(r"\$\{?((?:DATABASE|REDIS)_URL|\w*(?:PASSWORD|SECRET|TOKEN|KEY))\b", re.ASCII)
+GIVEN = re.compile(r"(^|[;&|(])\s*(?:\w+=(?:\"[^\"]*\"|[^\s\"])*\s+)+", re.ASCII)
 WORD = re.compile(r"[^\s;&|()]+|[;&|()]+")
 
 
@@ -87,6 +91,21 @@ def processes(name: str, app: App, lines: dict[str, str]) -> list[dict[str, Any]
 def schedules(app: App) -> list[dict[str, str]]:
     """The app's schedules, by name: {name, command, at}."""
     return [{"name": name, "command": each.command, "at": each.at} for name, each in sorted(app.schedules.items())]
+
+
+def note(commands: Mapping[str, str]) -> str:
+    """A warning of the processes, schedules and release commands (name to command) that show a secret to `ps`."""
+    shown = []
+    for name, command in commands.items():
+        found = SECRET.search(GIVEN.sub(r"\1", command))
+        if found:
+            shown.append(f"{name} has ${found.group(1)} among its arguments")
+    if not shown:
+        return ""
+    return (
+        f"{', '.join(shown)}: everybody on the server who lists processes reads it there. Give it by the environment,"
+        " as in RQ_REDIS_URL=$REDIS_URL rq worker"
+    )
 
 
 def is_single(name: str, command: str) -> bool:

@@ -89,6 +89,9 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
     lines = _procfile(name, said.get("Procfile", ""))
     web = weblines.read(lines.get("web", ""))
     wish = pythons.wish(app.python, said)
+    migrate = app.migrate or lines.get("release", "")
+    processes, schedules = procfile.processes(name, app, lines), procfile.schedules(app)
+    commands = {"release": migrate} | {each["name"]: each["command"] for each in [*processes, *schedules]}
     return Commit(
         folder=str(folder),
         commit=commit,
@@ -97,14 +100,14 @@ def resolve(name: str, app: App, inventory: Path, ref: str = "") -> Commit:
         author=_one_line(author),
         dirty=bool(changes.strip()),
         wsgi=app.wsgi or web.target or _django_wsgi(folder, tree, said) or "wsgi:app",
-        migrate=app.migrate or lines.get("release", ""),
+        migrate=migrate,
         inside=app.source.folder,
         worker_class=_worker_class(app, web),
         python=wish.version,
         requires=wish.requires,
-        notes=[note for note in (wish.note, lockfiles.note(said), web.note) if note],
-        processes=procfile.processes(name, app, lines),
-        schedules=procfile.schedules(app),
+        notes=[note for note in (wish.note, lockfiles.note(said), web.note, procfile.note(commands)) if note],
+        processes=processes,
+        schedules=schedules,
     )
 
 

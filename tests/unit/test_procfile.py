@@ -35,6 +35,24 @@ def test_lines() -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("rq worker --url $REDIS_URL letters", "$REDIS_URL"),
+        ("pg_dump ${DATABASE_URL} > $ZARPAR_SHARED/dump", "$DATABASE_URL"),
+        ('A=1 B="x y" poll --token "$API_TOKEN"', "$API_TOKEN"),
+        ("A=$MAIL_KEY true && send $MAIL_KEY", "$MAIL_KEY"),
+        ("RQ_REDIS_URL=$REDIS_URL rq worker letters", ""),
+        ('cd queue && A=1 KEY="$SECRET_KEY" exec run', ""),
+        ("run --port $PORT --to $KEYBOARD --at $BASE_URL", ""),
+        ("A=" + '"' * 4001 + " b", ""),
+    ],
+)
+def test_a_secret_that_ps_would_show_is_warned_of(command: str, shown: str) -> None:
+    told = procfile.note({"worker": command, "release": "flask db upgrade"})
+    assert told.startswith(f"worker has {shown} among its arguments: ") if shown else not told
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("web: a\nworker\n", "line 2: is not `name: command`"),

@@ -236,3 +236,7 @@ def test_python_and_notes(tmp_path: Path, checkout: Path) -> None:
     git(checkout, "commit", "-am", "No runtime")
     found = resolve(tmp_path, "repo/app")
     assert (found.python, found.requires, found.notes) == ("", ">=3.12", [])
+    commit(checkout, Procfile="worker: rq worker --url $REDIS_URL\n")
+    assert [note.split(":")[0] for note in resolve(tmp_path, "repo/app").notes] == [
+        "worker has $REDIS_URL among its arguments"
+    ]
