@@ -63,7 +63,6 @@ NEVER_LIVE = {
     "wrong environment": Kind(_without_secret_key, "SECRET_KEY is not set"),
     "failing build command": Kind(_setting("build", ["python -c 'raise SystemExit(3)'"]), "failed with code 3"),
 }  # fmt: skip
-BUILDING = ("find", f"/srv/{APP}/releases", "-path", "*/src/building")
 DIES_LATER = {"exits after 5 s": 5, "dies 20 s after the flip": 20}
 
 
@@ -121,15 +120,15 @@ def test_it_goes_back_as_well_while_the_next_release_is_built(site: Site) -> Non
     assert site.serving().startswith(commit)
     commit = trial.plan(site.app, "The next", build_seconds=300)
     running = site.world.begin_deploy()
-    until(lambda: site.on_host(*BUILDING), 60, "the next release is built")
-    site.on_host("touch", f"/srv/{APP}/shared/ill")
+    until(lambda: site.on_host(*trial.BUILDING), 60, "the next release is built")
+    site.on_host("touch", trial.ILL)
     try:
         until(lambda: site.live() == before, 60, "the host goes back by itself")
         assert site.serving() == before
-        assert site.on_host(*BUILDING), "the next release is built yet"
+        assert site.on_host(*trial.BUILDING), "the next release is built yet"
     finally:
-        site.on_host("rm", f"/srv/{APP}/shared/ill")
-        site.on_host(*BUILDING, "-delete")
+        site.on_host("rm", trial.ILL)
+        site.on_host(*trial.BUILDING, "-delete")
     done = running.wait()
     assert done.code == 0, str(done)
     assert site.serving().startswith(commit)

@@ -20,7 +20,6 @@ from zarpar import lab
 DOMAIN = "notes.fleet.example.test"
 SIZE = 5  # web servers; 3 in the short selection
 POSITIONS = [pytest.param(number, marks=pytest.mark.short if number == 1 else ()) for number in range(SIZE)]
-ILL = f"/srv/{APP}/shared/ill"
 
 
 @dataclass
@@ -52,10 +51,10 @@ class Fleet:
         return trial.plan(self.app, subject, ill_by_file=True, ill_until=1)
 
     def break_at(self, host: str) -> None:
-        self.world.run_on(host, "touch", ILL)
+        self.world.run_on(host, "touch", trial.ILL)
 
     def mend_at(self, host: str) -> None:
-        self.world.run_on(host, "rm", "-f", ILL)
+        self.world.run_on(host, "rm", "-f", trial.ILL)
 
     def heal(self) -> None:
         """All servers well, and on one good release that no file makes ill."""

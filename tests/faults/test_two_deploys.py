@@ -64,16 +64,12 @@ def test_the_last_verb_of_a_dead_deploy_is_waited_for(site: Site) -> None:
     """On the host a build goes on without its controller, for longer than the lease and than anybody waits unasked."""
     trial.plan(site.app, "Killed while it is built", build_seconds=150)
     running = site.world.begin_deploy()
-    until(lambda: _is_built(site), 60, "the release is built")
+    until(lambda: site.on_host(*trial.BUILDING), 60, "the release is built")
     running.kill()
     commit = trial.plan(site.app, "After it")
     done = site.world.deploy("--wait-lock", "300")
     assert done.code == 0, str(done)
     assert site.serving().startswith(commit)
-
-
-def _is_built(site: Site) -> bool:
-    return bool(site.on_host("find", f"/srv/{APP}/releases", "-path", "*/src/building"))
 
 
 def _is_held(site: Site) -> bool:
@@ -93,7 +89,7 @@ def _at_once(site: Site, commits: list[str]) -> dict[str, Done]:
     for thread in threads:
         thread.start()
     until(lambda: len(done) >= len(commits) - 1, HOLDS, "all but one are refused")
-    site.on_host("find", f"/srv/{APP}/releases", "-path", "*/src/building", "-delete")
+    site.on_host(*trial.BUILDING, "-delete")
     for thread in threads:
         thread.join()
     return done

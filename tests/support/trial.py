@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from support.site import APP
 from support.world import App
 
 BLUEPRINT = '''"""Only for tests: pages that last, and an app that is ill on demand. trial.json of the tree says how."""
@@ -100,6 +101,9 @@ if plan.get("build_writes"):
     Path("built").write_bytes(bytes(2**20))
 mark.unlink(missing_ok=True)
 '''
+# On a host: finds the marks of builds that go on; makes a release ill that allows it (ill_by_file).
+BUILDING = ("find", f"/srv/{APP}/releases", "-path", "*/src/building")
+ILL = f"/srv/{APP}/shared/ill"
 KEYS: dict[str, Any] = {
     "migrate": "python trial_migrate.py",
     "build": ["python trial_build.py"],
