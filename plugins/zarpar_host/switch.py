@@ -22,8 +22,10 @@ ask nobody, the processes alone are proved and watched, and nothing is drained.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +59,19 @@ def activate(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     if serves(places, machine, state, release, settings):  # nothing to do: needs no lock
         return {"outcome": "unchanged", "changed": False, "release": release}
     lease.hold(places, request)
-    who = str(request.get("by", ""))
-    with deploying(places, who, "activate"), locked(places, who, "activate"):
+    with _alone(places, request, "activate"):
         state = _settled(places, machine)
         if serves(places, machine, state, release, settings):
             return {"outcome": "unchanged", "changed": False, "release": release}
         return _switch(places, machine, state, release, settings, request)
+
+
+@contextlib.contextmanager
+def _alone(places: Places, request: dict[str, Any], verb: str) -> Iterator[None]:
+    """Hold the app's releases and its state, for a verb (of request: by) that changes what is live."""
+    who = str(request.get("by", ""))
+    with deploying(places, who, verb), locked(places, who, verb):
+        yield
 
 
 def _switch(
@@ -223,8 +232,7 @@ def rollback(request: dict[str, Any], root: Path = Path("/"), machine: Machine |
     places = Places(request["app"], root)
     machine = machine or machine_for(places)
     lease.hold(places, request)
-    who = str(request.get("by", ""))
-    with deploying(places, who, "rollback"), locked(places, who, "rollback"):
+    with _alone(places, request, "rollback"):
         state = load(places)
         origin = state.pending.origin if state.pending else None
         target = request.get("to") or (origin.release if origin else state.previous())
@@ -327,8 +335,7 @@ def prune_now(request: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]
     """Remove what is old, as every finished deploy does. request: app, keep (good releases; default: the app's own)."""
     places = Places(request["app"], root)
     lease.hold(places, request)
-    who = str(request.get("by", ""))
-    with deploying(places, who, "prune"), locked(places, who, "prune"):
+    with _alone(places, request, "prune"):
         state = load(places)
         keep = int(request.get("keep") or (settings_of(places, state.live.release)["app"]["keep"] if state.live else 5))
         removed = prune(places, state, keep)

@@ -337,6 +337,16 @@ def confirm(places: Places, host: FakeHost, token: str) -> None:
     switch.confirm({"app": "shop", "token": token}, places.root, fake(host))
 
 
+def watched(places: Places, host: FakeHost) -> str:
+    """Release "two" after "one", confirmed and still watched; the token of its switch."""
+    add_release(places, "one", watch=60)
+    add_release(places, "two", watch=60)
+    deploy(places, host, "one")
+    token = switch_only(places, host, "two")
+    confirm(places, host, token)
+    return token
+
+
 def test_unconfirmed_switch_goes_back_by_itself(places: Places, quick: None) -> None:
     host = FakeHost(places)
     add_release(places, "one")
@@ -353,11 +363,7 @@ def test_unconfirmed_switch_goes_back_by_itself(places: Places, quick: None) -> 
 @pytest.mark.parametrize("illness", ["sick", "restarted", "dying"])
 def test_confirmed_release_that_falls_ill_goes_back_by_itself(places: Places, quick: None, illness: str) -> None:
     host = FakeHost(places)
-    add_release(places, "one", watch=60)
-    add_release(places, "two", watch=60)
-    deploy(places, host, "one")
-    token = switch_only(places, host, "two")
-    confirm(places, host, token)
+    token = watched(places, host)
     assert host.slots == {"blue": "one", "green": "two"}  # the old one stays warm
     getattr(host, illness).add("two")
     assert watch(places, host, token)["outcome"] == "rolled_back"
@@ -369,11 +375,7 @@ def test_confirmed_release_that_falls_ill_goes_back_by_itself(places: Places, qu
 def test_it_goes_back_as_well_while_the_next_release_is_built(places: Places, quick: None) -> None:
     """A build or a migration may take many minutes, and visitors must not wait for it."""
     host = FakeHost(places)
-    add_release(places, "one", watch=60)
-    add_release(places, "two", watch=60)
-    deploy(places, host, "one")
-    token = switch_only(places, host, "two")
-    confirm(places, host, token)
+    token = watched(places, host)
     host.sick.add("two")
     with deploying(places, "ana", "prepare"):
         assert watch(places, host, token)["outcome"] == "rolled_back"
@@ -384,11 +386,7 @@ def test_it_goes_back_as_well_while_the_next_release_is_built(places: Places, qu
 def test_a_host_that_is_shut_down_does_not_go_back(places: Places, quick: None) -> None:
     """The app ends then, and so does the watcher, in whatever order; at boot the confirmed release is the good one."""
     host = FakeHost(places)
-    add_release(places, "one", watch=60)
-    add_release(places, "two", watch=60)
-    deploy(places, host, "one")
-    token = switch_only(places, host, "two")
-    confirm(places, host, token)
+    token = watched(places, host)
     host.restarted.add("two")
     host.shuts_down = True
     before = (places.data / "state.json").read_text()
